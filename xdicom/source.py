@@ -1,0 +1,86 @@
+"""Bytes by range from a local file, with the stamp that tells whether it is still the same file.
+
+It knows nothing of DICOM.
+"""
+
+import os
+import stat
+from types import TracebackType
+from typing import NamedTuple, Self
+
+_HAS_PREADV = hasattr(os, "preadv")
+# A FIFO without a writer blocks open() for ever; with O_NONBLOCK it opens, and fstat unmasks it.
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+
+class Stamp(NamedTuple):
+    """What tells one version of a file from another: size in bytes, mtime in ns, inode."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Self:
+        """Return the stamp of a stat result."""
+        return cls(status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+class Source:
+    """One open regular file, read by range.
+
+    Notes
+    -----
+    Reads name their offset, so several threads may share a source.
+    """
+
+    __slots__ = ("_fd", "path", "stamp")
+
+    def __init__(self, path: str | bytes | os.PathLike[str]) -> None:
+        self.path = os.fsencode(path)
+        self._fd = os.open(self.path, _FLAGS)
+        try:
+            status = os.fstat(self._fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(f"{os.fsdecode(self.path)!r} is not a regular file")
+        except BaseException:
+            os.close(self._fd)
+            raise
+        self.stamp = Stamp.of(status)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return up to `length` bytes from `offset`; fewer only at the end of the file."""
+        if _HAS_PREADV:
+            block = os.pread(self._fd, length, offset)
+            if len(block) == length or not block:
+                return block
+        parts = bytearray(max(0, min(length, self.stamp.size - offset)))
+        return bytes(parts[: self.read_into(offset, memoryview(parts))])
+
+    def read_into(self, offset: int, target: memoryview) -> int:
+        """Fill `target` (contiguous, bytes) from `offset` and return how many bytes came."""
+        done = 0
+        while done < len(target):
+            if _HAS_PREADV:
+                count = os.preadv(self._fd, [target[done:]], offset + done)
+            else:
+                os.lseek(self._fd, offset + done, os.SEEK_SET)
+                block = os.read(self._fd, len(target) - done)
+                count = len(block)
+                target[done : done + count] = block
+            if count == 0:
+                break
+            done += count
+        return done
