@@ -1,0 +1,277 @@
+"""One DICOM file as rows: how many frames it has, where the pixels of each lie, and what differs from frame to frame.
+
+Values stay raw; decoding is the business of `tags` and `pixels`.
+"""
+
+import math
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pydicom.datadict import keyword_for_tag
+
+from .errors import BrokenFileError
+from .header import Header
+from .walker import ItemElement, sequence_items
+
+SHARED_GROUPS, FRAME_GROUPS = 0x52009229, 0x52009230
+NUMBER_OF_FRAMES = 0x00280008
+EXTENDED_OFFSETS, EXTENDED_LENGTHS = 0x7FE00001, 0x7FE00002
+_EFFECTIVE_ECHO_TIME, ECHO_TIME = 0x00189082, 0x00180081
+_POSITION, _ORIENTATION, SLICE_LOCATION = 0x00200032, 0x00200037, 0x00201041
+_CODE_VALUE = 0x00080100
+_ROWS, _COLUMNS, _BITS, _SAMPLES, _PHOTOMETRIC = 0x00280010, 0x00280011, 0x00280100, 0x00280002, 0x00280004
+_SEQUENCE_VRS = ("SQ", "UN", "")
+
+Value = tuple[str, bytes]
+
+
+@dataclass
+class Instance:
+    """The frames of one file.
+
+    Attributes
+    ----------
+    offsets, lengths
+        Bytes of each frame in the file; -1 where its pixels cannot be located. Encapsulated frames include the item
+        headers of their fragments.
+    columns
+        Elements of functional groups by tag: for each frame a (VR, raw value) or None.
+    has_pixels
+        False for objects that are no images; they have one frame without a location.
+    problems
+        What is wrong with the file.
+    """
+
+    offsets: list[int]
+    lengths: list[int]
+    columns: dict[int, list[Value | None]] = field(default_factory=dict)
+    has_pixels: bool = True
+    problems: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+
+def read_instance(header: Header) -> Instance:
+    """Find the frames of a file from its header.
+
+    Parameters
+    ----------
+    header
+        What `read_header` returned.
+
+    Returns
+    -------
+    Instance
+        Never raises for damage: that is told in `problems`, and such frames have no location.
+    """
+    problems = list(header.problems)
+    if header.pixels is None:
+        return Instance([-1], [-1], {}, False, problems)
+    count = number_of_frames(header.raw(NUMBER_OF_FRAMES) if NUMBER_OF_FRAMES in header.elements else b"")
+    if count < 1:
+        problems.append("NumberOfFrames is no positive number; one frame is assumed")
+        count = 1
+    if count > MAX_FRAMES:
+        problems.append(f"NumberOfFrames is {count}, more than {MAX_FRAMES}; no pixels can be read")
+        return Instance([-1], [-1], {}, True, problems)
+    if header.problems and any("truncated" in text or "damaged" in text for text in header.problems):
+        spans = [(-1, -1)] * count
+    elif header.pixels.length < 0:
+        spans = _encapsulated_frames(header, count, problems)
+    else:
+        spans = native_frames(header, count, problems)
+    columns = _functional_groups(header, count, problems)
+    return Instance([span[0] for span in spans], [span[1] for span in spans], columns, True, problems)
+
+
+MAX_FRAMES = 10_000_000
+
+
+def number_of_frames(raw: bytes) -> int:
+    """Return NumberOfFrames from its raw value; 1 where it is absent or empty, 0 where it is junk."""
+    text = raw.strip(b"\0 ")
+    if not text:
+        return 1
+    try:
+        return int(text)
+    except ValueError:
+        return 0
+
+
+def native_frame_bits(rows: int, columns: int, samples: int, bits: int, photometric: bytes) -> int:
+    """Return the size of one native frame in bits."""
+    if photometric.strip(b"\0 ") == b"YBR_FULL_422":
+        samples = 2  # PS3.3 C.7.6.3.1.2: one Cb and one Cr for two Y
+    return rows * columns * samples * bits
+
+
+def expected_bits(header: Header) -> int | None:
+    """Return the size of one native frame in bits, or None where an attribute is missing or not two bytes."""
+    sizes = []
+    for tag, default in ((_ROWS, None), (_COLUMNS, None), (_SAMPLES, 1), (_BITS, None)):
+        raw = header.raw(tag) if tag in header.elements else b""
+        if len(raw) == 2:
+            sizes.append(struct.unpack("<H", raw)[0])
+        elif default is not None and not raw:
+            sizes.append(default)
+        else:
+            return None
+    photometric = header.raw(_PHOTOMETRIC) if _PHOTOMETRIC in header.elements else b""
+    return native_frame_bits(*sizes, photometric)
+
+
+def length_problem(length: int, bits: int, count: int) -> tuple[bool, str]:
+    """Hold the length of native pixel data against the header.
+
+    Returns
+    -------
+    readable, problem
+        Whether the frames can be read all the same, and what is wrong ("" where nothing is).
+    """
+    needed = math.ceil(bits * count / 8)
+    surplus = length - needed
+    if 0 <= surplus <= 1:
+        return True, ""
+    found = f"the pixel data has {length} bytes where {count} frame(s) need {needed}"
+    if surplus < 0:
+        return False, f"{found}: pixels cannot be read"
+    if surplus >= bits // 8:
+        return False, f"{found}: NumberOfFrames or the matrix must be wrong, pixels cannot be read"
+    return True, f"{found}: the surplus is passed over"
+
+
+def native_frames(header: Header, count: int, problems: list[str]) -> list[tuple[int, int]]:
+    """Return (offset, length) of each native frame."""
+    assert header.pixels is not None
+    bits = expected_bits(header)
+    nowhere = [(-1, -1)] * count
+    if not bits:
+        problems.append("Rows, Columns or BitsAllocated is missing or unusable: pixels cannot be read")
+        return nowhere
+    readable, problem = length_problem(header.pixels.length, bits, count)
+    if problem:
+        problems.append(problem)
+    if not readable:
+        return nowhere
+    if bits % 8 and count > 1:
+        problems.append("frames of 1 bit pixels do not begin at whole bytes: pixels cannot be read")
+        return nowhere
+    size = math.ceil(bits / 8)
+    return [(header.pixels.offset + i * size, size) for i in range(count)]
+
+
+def _encapsulated_frames(header: Header, count: int, problems: list[str]) -> list[tuple[int, int]]:
+    """Return (offset, length) of each encapsulated frame, item headers included."""
+    table, fragments = header.fragments[:1], header.fragments[1:]
+    if not fragments:
+        problems.append("the encapsulated pixel data is empty: pixels cannot be read")
+        return [(-1, -1)] * count
+    begins = [offset - 8 for offset, _ in fragments]
+    if count == 1:
+        starts = begins[:1]
+    elif len(fragments) == count:
+        starts = begins
+    else:
+        starts = _starts_from_tables(header, table[0], begins, count)
+        if not starts:
+            problems.append(
+                f"{len(fragments)} fragments hold {count} frames and no offset table tells which: pixels cannot be read"
+            )
+            return [(-1, -1)] * count
+    end = fragments[-1][0] + fragments[-1][1]
+    return [(start, stop - start) for start, stop in zip(starts, [*starts[1:], end], strict=True)]
+
+
+def _starts_from_tables(header: Header, table: tuple[int, int], begins: list[int], count: int) -> list[int]:
+    """Return where frames begin by the Extended or Basic Offset Table, if one is there and fits the fragments."""
+    candidates = []
+    if EXTENDED_OFFSETS in header.elements:
+        raw = header.raw(EXTENDED_OFFSETS)
+        candidates.append(struct.unpack(f"<{len(raw) // 8}Q", raw[: len(raw) // 8 * 8]))
+    candidates.append(header.offset_table)
+    known = set(begins)
+    for offsets in candidates:
+        starts = [begins[0] + offset for offset in offsets]
+        if len(starts) == count and starts[0] == begins[0] and starts == sorted(set(starts)) and known >= set(starts):
+            return starts
+    return []
+
+
+def _functional_groups(header: Header, count: int, problems: list[str]) -> dict[int, list[Value | None]]:
+    """Return the elements of the functional groups, frame by frame."""
+    columns: dict[int, list[Value | None]] = {}
+    implicit = header.layout.implicit and not header.relocated
+    try:
+        if SHARED_GROUPS in header.elements:
+            for item in sequence_items(header.raw(SHARED_GROUPS), implicit):
+                for tag, value in _macro_values(item, implicit):
+                    columns[tag] = [value] * count
+        if FRAME_GROUPS in header.elements:
+            items = list(sequence_items(header.raw(FRAME_GROUPS), implicit))
+            if len(items) != count:
+                problems.append(f"{len(items)} items of per-frame functional groups for {count} frames")
+            for frame, item in enumerate(items[:count]):
+                for tag, value in _macro_values(item, implicit):
+                    columns.setdefault(tag, [None] * count)[frame] = value
+    except BrokenFileError as error:
+        problems.append(f"the functional groups are damaged: {error}")
+    if _EFFECTIVE_ECHO_TIME in columns and ECHO_TIME not in columns:
+        columns[ECHO_TIME] = [_as_decimal_string(value) for value in columns[_EFFECTIVE_ECHO_TIME]]
+    if SLICE_LOCATION not in columns and {_POSITION, _ORIENTATION} <= columns.keys():
+        pairs = zip(columns[_POSITION], columns[_ORIENTATION], strict=True)
+        columns[SLICE_LOCATION] = [_slice_location(*pair) for pair in pairs]
+    return columns
+
+
+def _slice_location(position: Value | None, orientation: Value | None) -> Value | None:
+    """Return position times normal as a DS, for enhanced files have no SliceLocation."""
+    try:
+        p = [float(part) for part in position[1].split(b"\\")] if position else []
+        o = [float(part) for part in orientation[1].split(b"\\")] if orientation else []
+    except ValueError:
+        return None
+    if len(p) != 3 or len(o) != 6:
+        return None
+    normal = o[1] * o[5] - o[2] * o[4], o[2] * o[3] - o[0] * o[5], o[0] * o[4] - o[1] * o[3]
+    return "DS", repr(round(sum(a * b for a, b in zip(p, normal, strict=True)), 6)).encode()
+
+
+def _as_decimal_string(value: Value | None) -> Value | None:
+    """Turn the FD of EffectiveEchoTime into the DS of EchoTime."""
+    if value is None or len(value[1]) != 8:
+        return None
+    return "DS", repr(struct.unpack("<d", value[1])[0]).encode()
+
+
+def _is_macro(tag: int) -> bool:
+    # Private groups are odd; group 0008 holds references and derivations, which are no columns.
+    return not tag >> 16 & 1 and tag >> 16 != 0x0008
+
+
+def _macro_values(item: Iterable[ItemElement], implicit: bool) -> list[tuple[int, Value]]:
+    """Return the elements in the macros of one functional group item, and of their one inner level."""
+    found: list[tuple[int, Value]] = []
+    for macro in item:
+        if macro.vr in _SEQUENCE_VRS and _is_macro(macro.tag):
+            found += _sequence_values(macro.raw, implicit or macro.vr == "UN", inner=1)
+    return found
+
+
+def _sequence_values(raw: bytes, implicit: bool, inner: int) -> list[tuple[int, Value]]:
+    """Return the elements of the first item of a sequence; `inner` more levels of sequences are entered."""
+    found: list[tuple[int, Value]] = []
+    for item in sequence_items(raw, implicit):
+        if any(element.tag == _CODE_VALUE for element in item):
+            return []
+        for element in item:
+            if element.tag >> 16 & 1:
+                continue
+            if element.vr == "SQ" or (not element.vr and keyword_for_tag(element.tag).endswith("Sequence")):
+                if inner and element.tag >> 16 != 0x0008:
+                    found += _sequence_values(element.raw, implicit, inner - 1)
+            else:
+                found.append((element.tag, (element.vr, element.raw)))
+        break
+    return found

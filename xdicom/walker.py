@@ -1,0 +1,323 @@
+"""Walk the element headers in a buffer of little-endian DICOM, without decoding or copying any value.
+
+It opens no file; what it does not recognise it refuses, for `header` to hand to pydicom.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import BrokenFileError
+
+IMPLICIT = "1.2.840.10008.1.2"
+EXPLICIT = "1.2.840.10008.1.2.1"
+DEFLATED = "1.2.840.10008.1.2.1.99"
+BIG_ENDIAN = "1.2.840.10008.1.2.2"
+GE_PRIVATE = "1.2.840.113619.5.2"
+
+UNDEFINED = 0xFFFFFFFF
+MAX_DEPTH = 200
+
+TRANSFER_SYNTAX = 0x00020010
+FLOAT_PIXELS, DOUBLE_PIXELS, PIXELS = 0x7FE00008, 0x7FE00009, 0x7FE00010
+PIXEL_TAGS = frozenset({FLOAT_PIXELS, DOUBLE_PIXELS, PIXELS})
+ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+
+# PS3.5 7.1.2: the long ones have two reserved bytes and a 32 bit length.
+LONG_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
+_SHORT_VRS = "AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()
+VRS = {name.encode(): (name, name in LONG_VRS) for name in [*LONG_VRS, *_SHORT_VRS]}
+
+_SHORT = struct.Struct("<HH2sH").unpack_from
+_TAG_LENGTH = struct.Struct("<HHL").unpack_from
+_LENGTH = struct.Struct("<L").unpack_from
+
+
+class ItemElement(NamedTuple):
+    """One element by value: tag, VR ("" in implicit VR) and raw little-endian value."""
+
+    tag: int
+    vr: str
+    raw: bytes
+
+
+class PixelElement(NamedTuple):
+    """The pixel data element: tag, VR, offset of its value, and length in bytes (-1 when encapsulated)."""
+
+    tag: int
+    vr: str
+    offset: int
+    length: int
+
+
+class NeedMoreError(Exception):
+    """The buffer ends before byte `end`."""
+
+    def __init__(self, end: int) -> None:
+        super().__init__(end)
+        self.end = end
+
+
+class UnrecognisedError(Exception):
+    """The walker does not know this encoding; pydicom may."""
+
+
+@dataclass(slots=True)
+class Walk:
+    """What a pass over the element headers found; `guards` are the spans that fix the layout."""
+
+    position: int
+    tags: list[int] = field(default_factory=list)
+    vrs: list[str] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    guards: list[tuple[int, int]] = field(default_factory=list)
+    pixels: PixelElement | None = None
+
+    def values(self, buffer: bytes) -> list[ItemElement]:
+        """Return the elements with their values cut from the buffer."""
+        rows = zip(self.tags, self.vrs, self.offsets, self.lengths, strict=True)
+        return [ItemElement(tag, vr, buffer[offset : offset + length]) for tag, vr, offset, length in rows]
+
+
+def element_header(buffer: bytes, position: int, implicit: bool) -> tuple[int, str, int, int]:
+    """Return tag, VR, value offset and length of the element at `position`."""
+    try:
+        if implicit:
+            group, element, length = _TAG_LENGTH(buffer, position)
+            return group << 16 | element, "", position + 8, length
+        group, element, code, length = _SHORT(buffer, position)
+        vr, is_long = VRS[code]
+        if is_long:
+            return group << 16 | element, vr, position + 12, _LENGTH(buffer, position + 8)[0]
+    except struct.error:
+        raise NeedMoreError(position + 12) from None
+    except KeyError:
+        raise UnrecognisedError(f"VR {code!r} at byte {position}") from None
+    return group << 16 | element, vr, position + 8, length
+
+
+def _tag_length(buffer: bytes, position: int) -> tuple[int, int]:
+    try:
+        group, element, length = _TAG_LENGTH(buffer, position)
+    except struct.error:
+        raise NeedMoreError(position + 8) from None
+    return group << 16 | element, length
+
+
+def skip_items(buffer: bytes, position: int, implicit: bool, guards: list[tuple[int, int]], depth: int = 1) -> int:
+    """Return the offset of the delimiter that ends the items of undefined length at `position`."""
+    if depth > MAX_DEPTH:
+        raise BrokenFileError(f"sequences are nested deeper than {MAX_DEPTH}")
+    while True:
+        tag, length = _tag_length(buffer, position)
+        guards.append((position, position + 8))
+        if tag == SEQUENCE_END:
+            return position
+        if tag != ITEM:
+            raise UnrecognisedError(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) in place of an item at byte {position}")
+        position += 8
+        if length == UNDEFINED:
+            position = _skip_item(buffer, position, implicit, guards, depth)
+        else:
+            position += length
+
+
+def _skip_item(buffer: bytes, position: int, implicit: bool, guards: list[tuple[int, int]], depth: int) -> int:
+    """Return the offset behind the delimiter that ends the item of undefined length at `position`."""
+    while True:
+        tag = _tag_length(buffer, position)[0]
+        if tag >> 16 == 0xFFFE:
+            guards.append((position, position + 8))
+            if tag != ITEM_END:
+                raise UnrecognisedError(f"delimiter (FFFE,{tag & 0xFFFF:04X}) in an item at byte {position}")
+            return position + 8
+        _, vr, offset, length = element_header(buffer, position, implicit)
+        guards.append((position, offset))
+        if length == UNDEFINED:
+            # PS3.5 6.2.2: UN of undefined length holds implicit VR items.
+            position = skip_items(buffer, offset, implicit or vr == "UN", guards, depth + 1) + 8
+        else:
+            position = offset + length
+
+
+def walk_elements(buffer: bytes, walk: Walk, implicit: bool, size: int) -> None:
+    """Walk elements from `walk.position` until pixel data, a delimiter or byte `size`.
+
+    Raises
+    ------
+    NeedMoreError
+        If the buffer ends before the elements do; `walk` then holds what came before.
+    UnrecognisedError
+        If an element header makes no sense.
+    BrokenFileError
+        If an element reaches beyond `size`.
+    """
+    position, guards = walk.position, walk.guards
+    tags, vrs, offsets, lengths = walk.tags.append, walk.vrs.append, walk.offsets.append, walk.lengths.append
+    while position < size:
+        walk.position = position
+        if size - position < 8:
+            raise BrokenFileError(f"the header is truncated: {size - position} stray bytes at its end")
+        if buffer[position : position + 2] == b"\xfe\xff" and buffer[position + 2 : position + 4] != b"\x00\xe0":
+            return
+        tag, vr, offset, length = element_header(buffer, position, implicit)
+        if tag in PIXEL_TAGS:
+            guards.append((position, offset))
+            walk.pixels = PixelElement(tag, vr, offset, -1 if length == UNDEFINED else length)
+            return
+        end = offset + length
+        if length == UNDEFINED:
+            length, vr = _undefined_length(buffer, offset, vr, implicit, guards)
+            end = offset + length + 8
+        if end > size:
+            name = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+            raise BrokenFileError(f"the header is truncated: {name} ends at byte {end} of {size}")
+        guards.append((position, offset))
+        tags(tag)
+        vrs(vr)
+        offsets(offset)
+        lengths(length)
+        position = end
+    walk.position = position
+
+
+def _undefined_length(
+    buffer: bytes, offset: int, vr: str, implicit: bool, guards: list[tuple[int, int]]
+) -> tuple[int, str]:
+    """Return the real length of the sequence at `offset`, and its VR."""
+    if vr not in ("SQ", "UN", ""):
+        raise UnrecognisedError(f"{vr} of undefined length at byte {offset}")
+    kept = len(guards)
+    try:
+        end = skip_items(buffer, offset, implicit or vr == "UN", guards)
+    except NeedMoreError:
+        del guards[kept:]
+        raise
+    except struct.error:  # pragma: no cover - skip_items turns these into NeedMoreError
+        raise NeedMoreError(offset) from None
+    return end - offset, vr
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Where the elements of a file lie, shared by all files whose element headers are the same bytes."""
+
+    transfer_syntax: str
+    implicit: bool
+    tags: tuple[int, ...]
+    vrs: tuple[str, ...]
+    offsets: tuple[int, ...]
+    lengths: tuple[int, ...]
+    pixels: PixelElement | None
+    end: int
+    guards: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def of(cls, walk: Walk, syntax: str, implicit: bool) -> "Layout":
+        """Freeze what a walk found."""
+        end = walk.pixels.offset if walk.pixels else walk.position
+        columns = tuple(walk.tags), tuple(walk.vrs), tuple(walk.offsets), tuple(walk.lengths)
+        return cls(syntax, implicit, *columns, walk.pixels, end, tuple(walk.guards))
+
+    @cached_property
+    def guard_index(self) -> NDArray[np.intp]:
+        """Byte positions whose bytes decide that a file has this layout."""
+        spans = [(128, 132), *self.guards]
+        if TRANSFER_SYNTAX in self.tags:
+            i = self.tags.index(TRANSFER_SYNTAX)
+            spans.append((self.offsets[i], self.offsets[i] + self.lengths[i]))
+        return np.concatenate([np.arange(*span) for span in spans]).astype(np.intp)
+
+
+def walk_layout(buffer: bytes, size: int) -> Layout:
+    """Walk a file's header from its first bytes.
+
+    Parameters
+    ----------
+    buffer
+        The first bytes of the file.
+    size
+        Length of the file in bytes.
+
+    Raises
+    ------
+    NeedMoreError
+        If the header is longer than the buffer.
+    UnrecognisedError
+        If only pydicom may read this encoding.
+    BrokenFileError
+        If an element reaches beyond the end of the file.
+    """
+    if buffer[128:132] != b"DICM":
+        raise UnrecognisedError("no preamble")
+    walk = walk_meta(buffer, size)
+    syntax = ""
+    if TRANSFER_SYNTAX in walk.tags:
+        i = walk.tags.index(TRANSFER_SYNTAX)
+        raw = buffer[walk.offsets[i] : walk.offsets[i] + walk.lengths[i]]
+        syntax = raw.decode("ascii", "replace").strip("\0 ")
+    if syntax in ("", DEFLATED, BIG_ENDIAN, GE_PRIVATE):
+        raise UnrecognisedError(f"transfer syntax {syntax!r}")
+    implicit = walk.position < size and buffer[walk.position + 4 : walk.position + 6] not in VRS
+    if implicit != (syntax == IMPLICIT) and walk.position < size:
+        raise UnrecognisedError(f"the dataset is not in transfer syntax {syntax}")
+    walk_elements(buffer, walk, implicit, size)
+    if walk.position < size and not walk.pixels:
+        raise UnrecognisedError(f"a delimiter outside any sequence at byte {walk.position}")
+    return Layout.of(walk, syntax, implicit)
+
+
+def walk_meta(buffer: bytes, size: int) -> Walk:
+    """Walk the elements of group 2, explicit in every transfer syntax (PS3.10 7.1)."""
+    walk = Walk(position=132)
+    while buffer[walk.position : walk.position + 2] == b"\x02\x00":
+        tag, vr, offset, length = element_header(buffer, walk.position, False)
+        if offset + length > min(size, len(buffer)):
+            raise NeedMoreError(offset + length)
+        walk.guards.append((walk.position, offset))
+        walk.tags.append(tag)
+        walk.vrs.append(vr)
+        walk.offsets.append(offset)
+        walk.lengths.append(length)
+        walk.position = offset + length
+    if walk.position + 8 > len(buffer) and walk.position < size:
+        raise NeedMoreError(walk.position + 8)
+    return walk
+
+
+def sequence_items(raw: bytes, implicit: bool) -> Iterator[list[ItemElement]]:
+    """Yield the elements of each item of a sequence, given its raw value.
+
+    Parameters
+    ----------
+    raw
+        The value of the sequence, without its delimiter.
+    implicit
+        Whether the elements in it have no VR written.
+
+    Raises
+    ------
+    BrokenFileError
+        If the items do not parse.
+    """
+    position = 0
+    try:
+        while position + 8 <= len(raw):
+            tag, length = _tag_length(raw, position)
+            if tag != ITEM:
+                raise BrokenFileError(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) in place of a sequence item")
+            position += 8
+            undefined = length == UNDEFINED
+            end = len(raw) if undefined else position + length
+            walk = Walk(position)
+            walk_elements(raw, walk, implicit, end)
+            yield walk.values(raw)
+            position = walk.position + 8 if undefined else end
+    except (NeedMoreError, UnrecognisedError) as reason:
+        raise BrokenFileError(f"a sequence item cannot be parsed: {reason}") from None
