@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from factories import make_presentation_state, make_report, make_structure_set
-from pydicom.fileset import FileSet
+from factories import base_dataset, make_presentation_state, make_report, make_structure_set, write
+from pydicom.dataset import Dataset
 from rawdicom import (
     BIG,
     BITS,
@@ -466,11 +466,11 @@ def unreadable(folder: Path) -> Path:
 
 
 def dicomdir(folder: Path) -> Path:
-    """Write a DICOMDIR."""
-    (folder / "media").mkdir()
-    files = FileSet()
-    files.write(folder / "media")
-    return folder / "media" / "DICOMDIR"
+    """Write a DICOMDIR that lists a file outside its folder."""
+    ds, record = base_dataset("media", "1.2.840.10008.1.3.10"), Dataset()
+    record.DirectoryRecordType, record.ReferencedFileID = "IMAGE", ["..", "..", "outside"]
+    ds.FileSetID, ds.DirectoryRecordSequence = "MEDIA", [record]
+    return write(folder / "DICOMDIR", ds)
 
 
 PLACES: dict[str, Fault] = {
