@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.valuerep import format_number_as_ds
 
-from xdicom.errors import EditError
+from .errors import EditError
 
 Number = int | float
 Range = tuple[float, float]
@@ -324,7 +324,7 @@ def _text(value: float | Decimal) -> str:
 def _growths() -> Iterator[float]:
     """Give factors for a slope whose text is not right at once: tiny ones first, then (denormals) up to 2."""
     yield from (1.0, 1 - 1e-9, 1 + 1e-9)
-    yield from (1 + n * 1e-5 for n in range(1, 100))
+    yield from (1 + n * 1e-5 for n in range(1, 40))
     yield from (1 + 2.0**-n for n in range(9, -1, -1))
 
 
@@ -343,16 +343,13 @@ def _through_zero(low: float, high: float, nan: bool) -> Iterator[Quantisation]:
 def _around_zero(low: float, high: float, nan: bool) -> Iterator[Quantisation]:
     """Give quantisations for low <= 0 <= high whose intercept is a multiple of the slope, decimal digit by digit."""
     lowest, highest, padding = (1, 65535, 0) if nan else (0, 65535, None)
-    span = max((high - low) / (highest - lowest), 5e-324)
-    zero = min(max(lowest + round(-low / span), lowest), highest)
-    slope = max(
-        -low / (zero - lowest) if zero > lowest else 0.0, high / (highest - zero) if zero < highest else 0.0, 5e-324
-    )
+    slope = max((high - low) / (highest - lowest), 5e-324)
+    zero = min(max(lowest + round(-low / slope), lowest), highest)
     if zero == 0:
         yield _quantisation(_text(slope), "0", lowest, highest, padding, step=float(_text(slope)))
-    for growth in _growths():
-        # Five digits times five fit the intercept's text, so that it is the multiple exactly.
-        text = _text(float(f"{slope * growth:.4e}"))
+    # The intercept is the multiple exactly if its text can hold the digits of the slope's and five more.
+    for digits, growth in [(d, 1 + n * 10.0**-d) for d in (6, 4) for n in range(40)] + [(4, g) for g in _growths()]:
+        text = _text(float(f"{slope * growth:.{digits}e}"))
         intercept = _text(-zero * Decimal(text))
         yield _quantisation(text, intercept, lowest, highest, padding, step=float(text))
 
