@@ -83,7 +83,8 @@ def safe_name(text: str, fallback: str = "unnamed", *, suffix: str = "") -> str:
     text = _SEPARATORS.sub("_", unicodedata.normalize("NFC", _SPACES.sub(" ", text)))
     # Cc, Cf (bidi overrides, zero width), Cn, Co and Cs: nothing that can be seen.
     text = "".join(char for char in text if not unicodedata.category(char).startswith("C"))
-    text = _cut(unicodedata.normalize("NFC", text).lstrip(". "), _BYTES - len(suffix.encode()))
+    text = unicodedata.normalize("NFC", _SPACES.sub(" ", text).lstrip(". "))
+    text = _cut(text, _BYTES - len(suffix.encode()))
     name = (text or fallback) + suffix
     if _DEVICES.fullmatch(name.partition(".")[0].rstrip()):
         name = _cut("_" + text, _BYTES - len(suffix.encode())) + suffix
