@@ -226,6 +226,16 @@ class Layout:
         return cls(syntax, implicit, *columns, walk.pixels, end, tuple(walk.guards))
 
     @cached_property
+    def places(self) -> dict[int, int]:
+        """Index of each tag in the columns; of duplicates the last."""
+        return {tag: i for i, tag in enumerate(self.tags)}
+
+    @cached_property
+    def offset_array(self) -> NDArray[np.intp]:
+        """`offsets` as an array, ascending."""
+        return np.asarray(self.offsets, np.intp)
+
+    @cached_property
     def guard_index(self) -> NDArray[np.intp]:
         """Byte positions whose bytes decide that a file has this layout."""
         spans = [(128, 132), *self.guards]

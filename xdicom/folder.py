@@ -1,0 +1,108 @@
+"""The private folder `.xdicom` beside the data (or in the user's cache), and the walk over the user's files.
+
+It creates nothing but that folder, and follows no directory link.
+"""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from platformdirs import user_cache_dir
+
+from .source import Stamp
+
+PRIVATE_NAME = ".xdicom"
+_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "lustre", "gpfs", "beegfs", "ceph", "fuse.sshfs", "9p"})
+
+
+def private_folder(root: Path) -> Path:
+    """Return the folder for catalog and edits, created where needed.
+
+    Parameters
+    ----------
+    root
+        The user's folder of DICOM.
+
+    Returns
+    -------
+    Path
+        `root/.xdicom`, or a folder in the user's cache where `root` cannot be written or `.xdicom` is another user's.
+    """
+    inside = root / PRIVATE_NAME
+    if _is_ours(inside):
+        return inside
+    if not os.path.lexists(inside) and os.access(root, os.W_OK):
+        try:
+            inside.mkdir(mode=0o700)
+        except OSError:
+            return _cache_folder(root)
+        inside.chmod(0o700)
+        return inside
+    return _cache_folder(root)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Say whether a folder is a real one, owned by this user and writable (not a link that leads elsewhere)."""
+    try:
+        status = folder.lstat()
+    except OSError:
+        return False
+    owned = not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
+    return stat.S_ISDIR(status.st_mode) and owned and os.access(folder, os.W_OK)
+
+
+def _cache_folder(root: Path) -> Path:
+    name = hashlib.blake2b(os.fsencode(root.resolve()), digest_size=16).hexdigest()
+    folder = Path(user_cache_dir("xdicom", appauthor=False)) / name
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    return folder
+
+
+def is_network(folder: Path) -> bool:
+    """Say whether a folder is on a network file system, where SQLite's WAL does not work; False where unknown."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines()
+    except OSError:
+        return False
+    path, best, kind = str(folder.resolve()), "", ""
+    for line in lines:
+        left, _, right = line.partition(" - ")
+        mount = left.split()[4]
+        if len(mount) >= len(best) and (path + "/").startswith(mount.rstrip("/") + "/"):
+            best, kind = mount, right.split()[0]
+    return kind in _NETWORK
+
+
+def list_files(root: bytes) -> Iterator[tuple[bytes, Stamp | OSError]]:
+    """Yield every regular file under a folder, as a relative path with its stamp, in order.
+
+    Files that cannot be looked at come with the error. Links to files are followed, links to folders are not; FIFOs,
+    sockets and devices are passed over.
+    """
+    pending = [b""]
+    while pending:
+        folder = pending.pop()
+        try:
+            with os.scandir(os.path.join(root, folder)) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError as error:
+            yield folder, error
+            continue
+        folders = []
+        for entry in entries:
+            path = folder + b"/" + entry.name if folder else entry.name
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    if entry.name != PRIVATE_NAME.encode():
+                        folders.append(path)
+                    continue
+                status = entry.stat()
+            except OSError as error:
+                yield path, error
+                continue
+            if stat.S_ISREG(status.st_mode):
+                yield path, Stamp(status.st_size, status.st_mtime_ns, status.st_ino)
+        pending += reversed(folders)

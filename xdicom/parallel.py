@@ -1,0 +1,132 @@
+"""Scan many files, in worker processes where that pays.
+
+A worker is a fresh interpreter that talks through pipes, so that a user's script needs no main guard and no fork happens
+beside threads.
+"""
+
+import io
+import os
+import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from .scan import BATCH, Outcome, Scanner, SeriesKey
+from .tables import Table
+
+Progress = Callable[[int, int], None]
+# Starting workers costs about as much as this many seconds of scanning.
+_WORTH_SECONDS = 1.0
+_SHARE = 4 * BATCH
+
+
+def scan_files(
+    root: bytes, paths: Sequence[bytes], progress: Progress | None = None, *, workers: int | None = None
+) -> tuple[dict[SeriesKey, Table], dict[int, Outcome]]:
+    """Scan files into one table a series.
+
+    Parameters
+    ----------
+    root
+        The folder that paths are relative to.
+    paths
+        The files, as bytes.
+    progress
+        Called with the number of files done and that of all.
+    workers
+        How many processes; by default as many as there are processors, and only where the first batches show that they
+        will pay.
+
+    Returns
+    -------
+    tables, outcomes
+        The table of each series, with `file` indexing `paths`; and for each file what became of it.
+    """
+    scanner = Scanner(root, paths)
+    count = len(paths)
+    cores = workers if workers is not None else _processors()
+    start = time.perf_counter()
+    for first in range(0, count, BATCH):
+        scanner.scan(range(first, min(first + BATCH, count)))
+        done = min(first + BATCH, count)
+        if progress:
+            progress(done, count)
+        left = (count - done) * (time.perf_counter() - start) / done
+        if cores > 1 and done < count and (workers is not None or left > _WORTH_SECONDS):
+            rest = _scan_in_workers(root, paths, range(done, count), cores, progress)
+            return _merge([(scanner.tables(), scanner.outcomes), *rest])
+    return scanner.tables(), scanner.outcomes
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_Part = tuple[dict[SeriesKey, Table], dict[int, Outcome]]
+_COMMAND = "from xdicom.parallel import serve; serve()"
+
+
+def _scan_in_workers(
+    root: bytes, paths: Sequence[bytes], files: range, workers: int, progress: Progress | None
+) -> list[_Part]:
+    """Deal contiguous shares of files to processes; what a worker leaves undone is done here."""
+    size = -(-len(files) // min(workers, -(-len(files) // BATCH)))
+    shares = [range(start, min(start + size, files.stop)) for start in range(files.start, files.stop, size)]
+    running = []
+    for share in shares:
+        message = pickle.dumps((root, [paths[i] for i in share], share.start))
+        worker = subprocess.Popen(
+            [sys.executable, "-c", _COMMAND],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        )
+        running.append((share, worker, message))
+    parts = []
+    for share, worker, message in running:
+        # communicate() one after the other would leave the later workers without work.
+        assert worker.stdin is not None
+        worker.stdin.write(message)
+        worker.stdin.close()
+        worker.stdin = None
+    for share, worker, _ in running:
+        output, _ = worker.communicate()
+        parts.append(pickle.loads(output) if worker.returncode == 0 else _scan_here(root, paths, share))
+        if progress:
+            progress(share.stop, files.stop)
+    return parts
+
+
+def _scan_here(root: bytes, paths: Sequence[bytes], share: range) -> _Part:
+    scanner = Scanner(root, paths)
+    scanner.scan(share)
+    return scanner.tables(), scanner.outcomes
+
+
+def serve() -> None:
+    """Scan what standard input names and write the tables to standard output; for worker processes only."""
+    output = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    root, paths, first = pickle.load(sys.stdin.buffer)
+    scanner = Scanner(root, paths)
+    scanner.scan(range(len(paths)))
+    tables = {key: table._replace(file=table.file + np.int32(first)) for key, table in scanner.tables().items()}
+    outcomes = {first + file: outcome for file, outcome in scanner.outcomes.items()}
+    target = io.BytesIO()
+    pickle.dump((tables, outcomes), target, protocol=5)
+    output.write(target.getvalue())
+    output.close()
+
+
+def _merge(parts: Sequence[_Part]) -> _Part:
+    """Join the tables of the same series, in the order of the files."""
+    pieces: dict[SeriesKey, list[Table]] = {}
+    outcomes: dict[int, Outcome] = {}
+    for tables, found in parts:
+        outcomes.update(found)
+        for key, table in tables.items():
+            pieces.setdefault(key, []).append(table)
+    return {key: Table.concat(tables) for key, tables in pieces.items()}, outcomes

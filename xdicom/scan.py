@@ -1,0 +1,375 @@
+"""Many files to tables of frames, one per series, reading each header once.
+
+Files whose element headers are the same bytes share a layout, and are compared with each other as one array; the rest go
+one by one. Nothing is stored here, and no value is decoded but the five that name a series.
+"""
+
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import tags
+from .errors import BrokenFileError, NotDicomError
+from .frames import ENCODING, Known, Raw, Ref
+from .header import Header, read_header
+from .instance import NUMBER_OF_FRAMES, Instance, length_problem, native_frame_bits, read_instance
+from .source import Source, Stamp, read_start
+from .tables import Table, TableBuilder
+from .walker import Layout, NeedMoreError, UnrecognisedError, walk_layout
+
+LONG_VALUE = 1024
+BATCH = 1024
+_FIRST_WINDOW, _MAX_WINDOW, _PAGE = 16384, 1 << 20, 4096
+_MAX_MISSES = 8
+_MAX_TEMPLATES = 16
+_SAMPLES = 0x00280002
+
+_DIRECTORY_RECORDS, _FRAME_GROUPS = 0x00041220, 0x52009230
+PATIENT_ID, PATIENT_NAME, BIRTH_DATE, STUDY_UID, SERIES_UID = 0x00100020, 0x00100010, 0x00100030, 0x0020000D, 0x0020000E
+_KEY_TAGS = (PATIENT_ID, PATIENT_NAME, BIRTH_DATE, STUDY_UID, SERIES_UID)
+_MATRIX_TAGS = (0x00280010, 0x00280011, 0x00280002, 0x00280100, 0x00280004)
+_CHARSET = 0x00080005
+_GROUPING_TAGS = (*_KEY_TAGS, _CHARSET)
+# These make a file more than one plain frame.
+_UNUSUAL_TAGS = frozenset({NUMBER_OF_FRAMES, _DIRECTORY_RECORDS, _FRAME_GROUPS})
+
+
+class SeriesKey(NamedTuple):
+    """What a series is grouped by."""
+
+    patient: str
+    study: str
+    series: str
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one file: "ok", "skipped" (not DICOM) or "broken", and what is wrong with it."""
+
+    stamp: Stamp
+    status: str = "ok"
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Opened:
+    """One file of a batch: its place in the list, its stamp and its first bytes."""
+
+    file: int
+    stamp: Stamp
+    buffer: bytes
+
+
+class _Template:
+    """A layout and the bytes that a file must have to share it."""
+
+    def __init__(self, layout: Layout, buffer: bytes) -> None:
+        self.layout = layout
+        self.index = layout.guard_index
+        self.expected = np.frombuffer(buffer, np.uint8)[self.index]
+        pixels = layout.pixels
+        self.size = pixels.offset + pixels.length if pixels else layout.end
+
+    def matching(self, opened: Sequence[_Opened]) -> tuple[list[_Opened], NDArray[np.uint8], list[_Opened]]:
+        """Part files into those of this layout with nothing behind it, their heads (shape files, bytes), and others."""
+        end, size = self.layout.end, self.size
+        fitting = [file for file in opened if file.stamp.size == size and len(file.buffer) >= end]
+        if not fitting:
+            return [], np.empty((0, end), np.uint8), list(opened)
+        heads = np.frombuffer(b"".join([file.buffer[:end] for file in fitting]), np.uint8).reshape(-1, end)
+        found = (heads[:, self.index] == self.expected).all(axis=1)
+        if found.all():
+            return fitting, heads, [file for file in opened if file.stamp.size != size or len(file.buffer) < end]
+        matched = [file for file, same in zip(fitting, found.tolist(), strict=True) if same]
+        chosen = {file.file for file in matched}
+        return matched, heads[found], [file for file in opened if file.file not in chosen]
+
+
+def _is_plain(layout: Layout) -> bool:
+    """Say whether a layout means one native frame, or no image."""
+    native = layout.pixels is None or layout.pixels.length >= 0
+    return native and _UNUSUAL_TAGS.isdisjoint(layout.tags) and len(layout.places) == len(layout.tags)
+
+
+class Scanner:
+    """Reads files batch by batch and collects the tables of their series.
+
+    Parameters
+    ----------
+    root
+        The folder that paths are relative to.
+    paths
+        The files, as bytes.
+    """
+
+    def __init__(self, root: bytes, paths: Sequence[bytes]) -> None:
+        self.root, self.paths = root, paths
+        self._prefix = os.path.join(root, b"")
+        self.outcomes: dict[int, Outcome] = {}
+        self._series: dict[SeriesKey, TableBuilder] = {}
+        self._templates: list[_Template] = []
+        self._window = _FIRST_WINDOW
+        self._keys: dict[tuple[object, ...], SeriesKey] = {}
+
+    def tables(self) -> dict[SeriesKey, Table]:
+        """Return what was collected so far."""
+        return {key: builder.finish() for key, builder in self._series.items()}
+
+    def scan(self, files: range) -> None:
+        """Scan the files with these places in the list."""
+        for start in range(files.start, files.stop, BATCH):
+            self._scan_batch(range(start, min(start + BATCH, files.stop)))
+
+    def _scan_batch(self, files: range) -> None:
+        pending = [opened for file in files if (opened := self._open(file)) is not None]
+        for template in self._templates:
+            pending = self._take_matching(template, pending)
+        misses = 0
+        while pending:
+            template = self._walk(pending[0])
+            if template is None:
+                self._scan_alone(pending[0])
+                pending = pending[1:]
+            elif misses < _MAX_MISSES:
+                left = self._take_matching(template, pending)
+                misses += len(left) == len(pending) - 1
+                if len(left) < len(pending) - 1:
+                    self._templates = [template, *self._templates][:_MAX_TEMPLATES]
+                pending = left
+            else:
+                self._add_group(template.layout, *template.matching(pending[:1])[:2])
+                pending = pending[1:]
+        if self._templates:
+            longest = max(template.layout.end for template in self._templates)
+            self._window = min(_MAX_WINDOW, -(-longest // _PAGE) * _PAGE)
+
+    def _open(self, file: int) -> _Opened | None:
+        try:
+            return _Opened(file, *read_start(self._prefix + self.paths[file], self._window))
+        except OSError as error:
+            reason = f"it cannot be read: {error.strerror or error}"
+            self.outcomes[file] = Outcome(Stamp(-1, -1, -1), "broken", [reason])
+            return None
+
+    def _walk(self, opened: _Opened) -> _Template | None:
+        """Return the template of a file that the fast way may take, else None."""
+        try:
+            layout = self._layout(opened)
+        except (NeedMoreError, UnrecognisedError, BrokenFileError):
+            return None
+        if len(opened.buffer) < layout.end or not _is_plain(layout):
+            return None
+        template = _Template(layout, opened.buffer)
+        return template if template.size == opened.stamp.size else None
+
+    def _layout(self, opened: _Opened) -> Layout:
+        """Walk a file's header, with more of its bytes as long as these are few."""
+        while True:
+            try:
+                return walk_layout(opened.buffer, opened.stamp.size)
+            except NeedMoreError as need:
+                wanted = max(need.end, 2 * len(opened.buffer))
+                if need.end > opened.stamp.size or wanted > _MAX_WINDOW or not self._widen(opened, wanted):
+                    raise
+
+    def _widen(self, opened: _Opened, wanted: int) -> bool:
+        """Read more of a file's beginning; False where it is not the file any more that was opened."""
+        try:
+            stamp, opened.buffer = read_start(self._prefix + self.paths[opened.file], wanted)
+            return stamp == opened.stamp
+        except OSError:
+            return False
+
+    def _take_matching(self, template: _Template, pending: list[_Opened]) -> list[_Opened]:
+        """Add the files that have this layout, and return the others."""
+        if not pending:
+            return pending
+        end, size = template.layout.end, template.size
+        for opened in pending:
+            if len(opened.buffer) < end and opened.stamp.size == size:
+                self._widen(opened, end)
+        matched, heads, left = template.matching(pending)
+        if matched:
+            self._add_group(template.layout, matched, heads)
+        return left
+
+    def _add_group(self, layout: Layout, group: list[_Opened], heads: NDArray[np.uint8]) -> None:
+        """Add files of one layout, series by series."""
+        varying = _varying_elements(layout, heads)
+        names = {layout.tags[i] for i in varying}
+        if not names.isdisjoint(_MATRIX_TAGS):
+            for opened in group:
+                self._scan_alone(opened)
+            return
+        constants = _constant_values(layout, group[0].buffer)
+        key_places = [i for i in varying if layout.tags[i] in _KEY_TAGS]
+        if not key_places:
+            self._add_series_group(layout, group, varying, constants)
+            return
+        split: dict[tuple[bytes, ...], list[int]] = {}
+        spans = [(layout.offsets[i], layout.offsets[i] + layout.lengths[i]) for i in key_places]
+        for row, opened in enumerate(group):
+            split.setdefault(tuple([opened.buffer[start:end] for start, end in spans]), []).append(row)
+        for rows in split.values():
+            part = [group[row] for row in rows]
+            self._add_series_group(layout, part, varying, constants)
+
+    def _add_series_group(
+        self, layout: Layout, group: list[_Opened], varying: Sequence[int], constants: Sequence[Raw | None]
+    ) -> None:
+        """Add files of one layout and one series."""
+        first, count = group[0].buffer, len(group)
+        builder = self._builder(_key_values(layout, first), self.paths[group[0].file])
+        offset, length, problem = _plain_location(layout, first)
+        start = builder.add_rows([opened.file for opened in group], [0] * count, [offset] * count, [length] * count)
+        raws = list(constants)
+        for i in varying:
+            if raws[i] is not None and layout.lengths[i] <= LONG_VALUE:
+                raws[i] = None
+                vr, begin, end = layout.vrs[i], layout.offsets[i], layout.offsets[i] + layout.lengths[i]
+                builder.add_varying(layout.tags[i], start, [(vr, opened.buffer[begin:end]) for opened in group])
+        builder.add_constants((*layout.tags, ENCODING), start, count, (*raws, _encoding(layout)))
+        problems = [problem] if problem else []
+        for opened in group:
+            self.outcomes[opened.file] = Outcome(opened.stamp, "ok", problems)
+
+    def _scan_alone(self, opened: _Opened) -> None:
+        """Scan one file that shares no layout, or is more than one plain frame."""
+        try:
+            with Source(os.path.join(self.root, self.paths[opened.file])) as source:
+                outcome = self.outcomes[opened.file] = Outcome(source.stamp)
+                header = read_header(source)
+                instance = read_instance(header)
+        except NotDicomError as error:
+            outcome.status, outcome.problems = "skipped", [str(error)]
+        except BrokenFileError as error:
+            outcome.status, outcome.problems = "broken", [str(error)]
+        except OSError as error:
+            reason = f"it cannot be read: {error.strerror or error}"
+            self.outcomes[opened.file] = Outcome(opened.stamp, "broken", [reason])
+        else:
+            if _DIRECTORY_RECORDS in header.elements:
+                outcome.status, outcome.problems = "skipped", ["it is a DICOMDIR, which lists files and holds none"]
+                return
+            outcome.problems = instance.problems
+            self._add_instance(opened.file, header, instance)
+
+    def _add_instance(self, file: int, header: Header, instance: Instance) -> None:
+        """Add the frames of one file."""
+        found = {element.tag: (element.vr, element.raw) for element in header.items() if element.tag & 0xFFFF}
+        builder = self._builder(found, self.paths[file])
+        count = len(instance)
+        start = builder.add_rows([file] * count, range(count), instance.offsets, instance.lengths)
+        constants: dict[int, Raw] = {ENCODING: _encoding(header.layout)}
+        for tag, (vr, raw) in found.items():
+            if tag in instance.columns:
+                continue
+            constants[tag] = vr, raw
+            if len(raw) > LONG_VALUE and not header.relocated and tag in header.elements:
+                constants[tag] = vr, Ref(header.elements[tag].offset, len(raw))
+        builder.add_constants(list(constants), start, count, list(constants.values()))
+        for tag, values in instance.columns.items():
+            builder.add_varying(tag, start, values)
+
+    def _builder(self, found: Mapping[int, Known], path: bytes) -> TableBuilder:
+        """Return the builder of the series that a file belongs to."""
+        folder = None if SERIES_UID in found else os.path.dirname(path)
+        cache_key = (*[found.get(tag) for tag in _GROUPING_TAGS], folder)
+        key = self._keys.get(cache_key)
+        if key is None:
+            key = self._keys[cache_key] = series_key(found, path)
+        builder = self._series.get(key)
+        if builder is None:
+            builder = self._series[key] = TableBuilder()
+        return builder
+
+
+def series_key(found: Mapping[int, Known], path: bytes) -> SeriesKey:
+    """Return what a file is grouped by, from its raw values.
+
+    Notes
+    -----
+    Without PatientID, name and birth date stand for the patient; without SeriesInstanceUID, the folder for the series.
+    """
+    charset = _text(_CHARSET, found, "")
+
+    def text(tag: int) -> str:
+        return _text(tag, found, charset)
+
+    patient = text(PATIENT_ID) or f"{text(PATIENT_NAME)}\0{text(BIRTH_DATE)}"
+    series = text(SERIES_UID) or "\0" + os.fsdecode(os.path.dirname(path))
+    return SeriesKey(patient, text(STUDY_UID), series)
+
+
+def _text(tag: int, found: Mapping[int, Known], charset: str) -> str:
+    vr, raw = found.get(tag, ("", b""))
+    value = tags.decode(tag, vr, raw, charset=charset)
+    return "\\".join(map(str, value)) if isinstance(value, tuple) else str(value or "").strip()
+
+
+def _key_values(layout: Layout, buffer: bytes) -> dict[int, Known]:
+    """Return the raw values that name the series of a file."""
+    found = {}
+    for tag in _GROUPING_TAGS:
+        if tag in layout.places:
+            i = layout.places[tag]
+            found[tag] = layout.vrs[i], buffer[layout.offsets[i] : layout.offsets[i] + layout.lengths[i]]
+    return found
+
+
+def _constant_values(layout: Layout, buffer: bytes) -> list[Raw | None]:
+    """Return the raw value of each element; references for long ones, None for group lengths."""
+    rows = zip(layout.tags, layout.vrs, layout.offsets, layout.lengths, strict=True)
+    return [
+        None
+        if not tag & 0xFFFF
+        else (vr, Ref(offset, length))
+        if length > LONG_VALUE
+        else (vr, buffer[offset : offset + length])
+        for tag, vr, offset, length in rows
+    ]
+
+
+def _varying_elements(layout: Layout, heads: NDArray[np.uint8]) -> list[int]:
+    """Return the places of the elements whose bytes differ between files of one layout."""
+    if len(heads) == 1:
+        return []
+    positions = np.flatnonzero((heads[1:] != heads[0]).any(axis=0))
+    places = np.searchsorted(layout.offset_array, positions, side="right") - 1
+    # Before the first element lies the preamble, which is free.
+    return [place for place in np.unique(places).tolist() if place >= 0]
+
+
+def _encoding(layout: Layout) -> Raw:
+    """Return the value of the pseudo-tag that holds VR and tag of the pixels and the transfer syntax."""
+    if layout.pixels is None:
+        return "", layout.transfer_syntax.encode()
+    return layout.pixels.vr, f"{layout.transfer_syntax}|{layout.pixels.tag:08X}".encode()
+
+
+def _plain_location(layout: Layout, buffer: bytes) -> tuple[int, int, str]:
+    """Return offset and length of the one frame of a plain file, and what is wrong with it."""
+    if layout.pixels is None:
+        return -1, -1, ""
+    places = layout.places
+    sizes: list[int] = []
+    for tag in _MATRIX_TAGS[:4]:
+        i = places.get(tag)
+        if i is None and tag == _SAMPLES:
+            sizes.append(1)
+        elif i is None or layout.lengths[i] != 2:
+            return -1, -1, "Rows, Columns or BitsAllocated is missing or unusable: pixels cannot be read"
+        else:
+            sizes.append(struct.unpack_from("<H", buffer, layout.offsets[i])[0])
+    i = places.get(_MATRIX_TAGS[4])
+    photometric = b"" if i is None else buffer[layout.offsets[i] : layout.offsets[i] + layout.lengths[i]]
+    bits = native_frame_bits(*sizes, photometric)
+    readable, problem = length_problem(layout.pixels.length, bits, 1)
+    if not readable:
+        return -1, -1, problem
+    return layout.pixels.offset, (bits + 7) // 8, problem

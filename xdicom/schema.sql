@@ -1,0 +1,34 @@
+-- The catalog of one folder. Every blob is packed by xdicom.packing; nothing here is a pickle.
+CREATE TABLE property (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+-- One row a file; paths are bytes relative to the folder. status: ok, skipped (not DICOM), broken.
+CREATE TABLE file (
+    id INTEGER PRIMARY KEY, path BLOB NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+    inode INTEGER NOT NULL, status TEXT NOT NULL, problems TEXT NOT NULL
+);
+-- One row a series; the blobs have one entry a frame.
+CREATE TABLE series (
+    id INTEGER PRIMARY KEY, patient TEXT NOT NULL, study TEXT NOT NULL, series TEXT NOT NULL, frames INTEGER NOT NULL,
+    file BLOB NOT NULL, number BLOB NOT NULL, "offset" BLOB NOT NULL, length BLOB NOT NULL,
+    UNIQUE (patient, study, series)
+);
+-- One row per series and tag: the distinct raw values, and which row of the series has which.
+CREATE TABLE value (
+    series INTEGER NOT NULL, tag INTEGER NOT NULL, raws BLOB NOT NULL, codes BLOB, PRIMARY KEY (series, tag)
+) WITHOUT ROWID;
+-- What is staged, in the same form; files are here the chunk files of staged pixels, or the user's own.
+CREATE TABLE staged_file (
+    id INTEGER PRIMARY KEY, path BLOB NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, inode INTEGER NOT NULL
+);
+CREATE TABLE staged_series (
+    id INTEGER PRIMARY KEY, patient TEXT NOT NULL, study TEXT NOT NULL, series TEXT NOT NULL, frames INTEGER NOT NULL,
+    file BLOB NOT NULL, number BLOB NOT NULL, "offset" BLOB NOT NULL, length BLOB NOT NULL,
+    UNIQUE (patient, study, series)
+);
+CREATE TABLE staged_value (
+    series INTEGER NOT NULL, tag INTEGER NOT NULL, raws BLOB NOT NULL, codes BLOB, PRIMARY KEY (series, tag)
+) WITHOUT ROWID;
+-- Records made by new_*: their placeholder holds what was set on them. Lower levels are "". source: the series they follow.
+CREATE TABLE new_record (
+    patient TEXT NOT NULL, study TEXT NOT NULL, series TEXT NOT NULL, tags BLOB NOT NULL, raws BLOB NOT NULL,
+    source_patient TEXT, source_study TEXT, source_series TEXT, PRIMARY KEY (patient, study, series)
+) WITHOUT ROWID;
