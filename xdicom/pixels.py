@@ -93,7 +93,7 @@ def read_into(
     fmt
         What the bytes mean.
     rescale
-        To real-world values; None leaves stored values.
+        To real-world values; None leaves stored values (of staged frames those of no rescale, see `FrameReader`).
     out
         Array of shape `region_shape(fmt, region)`, of any dtype that holds the values.
     region
@@ -106,7 +106,8 @@ def read_into(
     PixelError
         The frame is truncated, damaged, over the size limit, or `out` cannot hold its values.
     """
-    FrameReader(fmt, rescale, out.dtype, region).read(source, offset, length, out, frame=frame)
+    reader = FrameReader(fmt, rescale or Rescale(), out.dtype, region, stored=rescale is None)
+    reader.read(source, offset, length, out, frame=frame)
 
 
 def region_shape(fmt: PixelFormat, region: Region = WHOLE) -> tuple[int, ...]:
@@ -129,12 +130,16 @@ def _steps(key: slice | int, size: int, axis: str) -> range:
 class FrameReader:
     """Reads the same part of many frames of one format, in one rescale, into arrays of one dtype.
 
+    With `stored` it gives stored values, which of staged frames depend on the rescale.
+
     Notes
     -----
     It holds a buffer, so that each thread needs its own.
     """
 
-    def __init__(self, fmt: PixelFormat, rescale: Rescale | None, dtype: Any, region: Region = WHOLE) -> None:
+    def __init__(
+        self, fmt: PixelFormat, rescale: Rescale, dtype: Any, region: Region = WHOLE, *, stored: bool = False
+    ) -> None:
         self.fmt = fmt
         self.shape = region_shape(fmt, region)
         self._rows = _steps(region[0], fmt.rows, "row")
@@ -142,23 +147,24 @@ class FrameReader:
         self._dropped = tuple(slice(None) if isinstance(key, slice) else None for key in region)
         self._drops = None in self._dropped
         self._rescale = rescale
+        self._is_plain = stored or rescale.is_identity
         dtype = np.dtype(dtype)
-        self._write = stored_writer(fmt, dtype) if rescale is None else value_writer(fmt, rescale, dtype)
+        self._write = stored_writer(fmt, dtype) if stored else value_writer(fmt, rescale, dtype)
         self._container = container_dtype(fmt)
         self._is_colour = fmt.palette is not None or fmt.photometric in ("YBR_FULL", "YBR_FULL_422")
+        self._is_planar = fmt.planar == 1 and fmt.samples > 1
         self._is_straight = (
             fmt.is_native
             and not self._is_colour
             and not fmt.word_swapped
             and fmt.transfer_syntax != DEFLATED
             and fmt.bits_allocated > 1
-            and (fmt.planar == 0 or fmt.samples == 1)
+            and not self._is_planar
             and dtype == self._container
             and self._rows.step == 1
             and self._columns == range(fmt.columns)
-            and (fmt.kind != "staged" or (dtype == stored_dtype(fmt) and (rescale is None or rescale.is_identity)))
+            and (fmt.kind != "staged" or (dtype == stored_dtype(fmt) and rescale.is_identity))
         )
-        self._is_plain = rescale is None or rescale.is_identity
         self._scratch: NDArray[Any] | None = None
         self._inflated: tuple[Bytes, Bytes] | None = None
 
@@ -220,13 +226,13 @@ class FrameReader:
             return self._bits(source, offset, frame)
         samples = self._swapped(source, offset, frame) if fmt.word_swapped else self._lines(source, offset)
         if fmt.kind == "staged":
-            return to_stored(samples, fmt, self._rescale or Rescale())
+            return to_stored(samples, fmt, self._rescale)
         return self._coloured(self._unpadded(samples), fmt.photometric)
 
     def _lines(self, source: Bytes, offset: int) -> NDArray[Any]:
         """Read the rows of the region, and no others; return its samples, (rows, columns[, samples])."""
         fmt, rows = self.fmt, self._rows
-        planes = fmt.samples if fmt.planar else 1
+        planes = fmt.samples if self._is_planar else 1
         width = fmt.columns * (2 if fmt.is_subsampled else fmt.samples // planes)
         buffer = self._buffer(source, offset, (planes, len(rows), width), self._container)
         line, plane = width * self._container.itemsize, fmt.rows * width * self._container.itemsize
@@ -237,15 +243,14 @@ class FrameReader:
                 continue
             for target, index in zip(buffer[number], rows, strict=True):
                 self._fill(source, start + index * line, target)
-        picked = buffer[:, ::-1] if rows.step == -1 and len(rows) > 1 else buffer
-        if fmt.planar:
+        picked: NDArray[Any] = buffer[:, ::-1] if rows.step == -1 and len(rows) > 1 else buffer
+        if self._is_planar:
             return picked[:, :, self._column_slice()].transpose(1, 2, 0)
         if fmt.is_subsampled:
             return expand_422(self._paired(picked[0]))[:, self._column_slice()]
         if fmt.samples > 1:
             return picked[0].reshape(len(rows), fmt.columns, fmt.samples)[:, self._column_slice()]
-        grey: NDArray[Any] = picked[0, :, self._column_slice()]
-        return grey
+        return picked[0, :, self._column_slice()]
 
     def _paired(self, lines: NDArray[Any]) -> NDArray[Any]:
         if self.fmt.columns % 2:
@@ -302,7 +307,7 @@ class FrameReader:
             return self._picked(samples.reshape(fmt.rows, fmt.columns))
         if fmt.is_subsampled:
             return self._picked(expand_422(self._paired(samples.reshape(fmt.rows, -1))))
-        if fmt.planar:
+        if self._is_planar:
             return self._picked(samples.reshape(fmt.samples, fmt.rows, fmt.columns).transpose(1, 2, 0))
         return self._picked(samples.reshape(fmt.rows, fmt.columns, fmt.samples))
 

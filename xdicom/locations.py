@@ -1,0 +1,391 @@
+"""Where the pixels of frames are: a packed, immutable table that travels to workers and reads frames there.
+
+It holds no values of tags and no open file; how bytes become values is known in `pixels`.
+"""
+
+import hashlib
+import importlib
+import os
+import zlib
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
+from itertools import groupby, pairwise
+from operator import itemgetter
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .errors import PixelError, StaleError, XdicomError
+from .pixels import (
+    WHOLE,
+    FrameReader,
+    PixelFormat,
+    Region,
+    Rescale,
+    frame_shape,
+    frees_gil,
+    stored_dtype,
+    value_dtype,
+)
+from .source import Source
+
+_COLUMNS = ("file", "number", "offset", "length", "format_codes", "rescale_codes", "uids")
+_DTYPES = (np.int32, np.int32, np.int64, np.int64, np.int32, np.int32, np.uint64)
+_UID_BYTES = 8
+
+Found = tuple[int, int, PixelFormat, Rescale]
+
+
+class Relocate(Protocol):
+    """What `xdicom.scan.relocate` is: find a frame in a file by hash of its SOPInstanceUID and frame number."""
+
+    def __call__(self, source: Source, uid: int, number: int) -> Found | None:
+        """Return offset, length, format and rescale of the frame, or None where the file has it no more."""
+
+
+def uid_hash(uid: str) -> int:
+    """Return 8 bytes of a SOPInstanceUID's hash as an unsigned integer."""
+    return int.from_bytes(hashlib.blake2b(uid.encode(), digest_size=_UID_BYTES).digest(), "little")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Locations:
+    """Where the pixels of frames are; row i is frame i.
+
+    Attributes
+    ----------
+    root
+        Folder that paths are relative to, b"" where they are absolute.
+    paths, stamps
+        By file: its path, and shape (files, 3): size in bytes, mtime in ns, inode.
+    formats, rescales
+        The distinct ones.
+    file, number, offset, length
+        By frame: index of its file, its number in it from 0, and its bytes (offset -1: it has no pixels).
+    format_codes, rescale_codes
+        By frame: indices of its format (-1: it has no pixels) and rescale.
+    uids
+        By frame: hash of its SOPInstanceUID.
+    """
+
+    root: bytes
+    paths: Sequence[bytes]
+    stamps: NDArray[np.int64]
+    formats: tuple[PixelFormat, ...]
+    rescales: tuple[Rescale, ...]
+    file: NDArray[np.int32]
+    number: NDArray[np.int32]
+    offset: NDArray[np.int64]
+    length: NDArray[np.int64]
+    format_codes: NDArray[np.int32]
+    rescale_codes: NDArray[np.int32]
+    uids: NDArray[np.uint64]
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        root: bytes,
+        paths: Sequence[bytes],
+        stamps: ArrayLike,
+        file: ArrayLike,
+        number: ArrayLike,
+        offset: ArrayLike,
+        length: ArrayLike,
+        formats: Iterable[PixelFormat],
+        format_codes: ArrayLike,
+        rescales: Iterable[Rescale],
+        rescale_codes: ArrayLike,
+        uids: Sequence[str],
+    ) -> Self:
+        """Return a table from its columns, `uids` as text; see the class for the rest."""
+        hashes = {uid: uid_hash(uid) for uid in set(uids)}
+        columns = (file, number, offset, length, format_codes, rescale_codes, [hashes[uid] for uid in uids])
+        arrays = [np.array(column, dtype) for column, dtype in zip(columns, _DTYPES, strict=True)]
+        if len({array.shape for array in arrays}) > 1:
+            raise ValueError(f"the columns differ in length: {[len(array) for array in arrays]}")
+        stamps = np.array(stamps, np.int64).reshape(-1, 3)
+        return cls(root, tuple(paths), stamps, tuple(formats), tuple(rescales), *arrays)
+
+    def __len__(self) -> int:
+        return len(self.file)
+
+    def __repr__(self) -> str:
+        return f"<xdicom.Locations of {len(self)} frames in {len(set(self.file.tolist()))} files>"
+
+    # -- other tables
+
+    def take(self, indices: ArrayLike) -> Self:
+        """Return the table of some frames, in the order of `indices` (1-D, integers or bool)."""
+        picked = np.asarray(indices)
+        if not picked.size:
+            picked = picked.astype(np.intp)
+        return replace(self, **{name: getattr(self, name)[picked] for name in _COLUMNS})
+
+    @classmethod
+    def concat(cls, tables: Iterable["Locations"]) -> "Locations":
+        """Return the frames of several tables, one after the other; where roots differ, paths become absolute."""
+        parts = list(tables)
+        if len(parts) == 1:
+            return parts[0]
+        if not parts:
+            nothing: list[Any] = [np.empty(0, dtype) for dtype in _DTYPES]
+            return cls(b"", (), np.empty((0, 3), np.int64), (), (), *nothing)
+        root = parts[0].root if len({part.root for part in parts}) == 1 else b""
+        paths: list[bytes] = []
+        formats: dict[PixelFormat, int] = {}
+        rescales: dict[Rescale, int] = {}
+        columns: list[list[NDArray[Any]]] = [[] for _ in _COLUMNS]
+        for part in parts:
+            coded = replace(
+                part,
+                file=part.file + np.int32(len(paths)),
+                format_codes=_recoded(part.formats, formats, part.format_codes),
+                rescale_codes=_recoded(part.rescales, rescales, part.rescale_codes),
+            )
+            for column, name in zip(columns, _COLUMNS, strict=True):
+                column.append(getattr(coded, name))
+            paths += part.paths if root == part.root else [os.path.join(part.root, path) for path in part.paths]
+        stamps = np.concatenate([part.stamps for part in parts])
+        return cls(root, tuple(paths), stamps, tuple(formats), tuple(rescales), *map(np.concatenate, columns))
+
+    def _compact(self) -> "Locations":
+        """Return the same frames without unused files, formats and rescales, these in order of appearance."""
+        files, file = _by_appearance(self.file)
+        formats, format_codes = _by_appearance(self.format_codes)
+        rescales, rescale_codes = _by_appearance(self.rescale_codes)
+        return replace(
+            self,
+            paths=tuple(self.paths[i] for i in files),
+            stamps=self.stamps[files],
+            formats=tuple(self.formats[i] for i in formats),
+            rescales=tuple(self.rescales[i] for i in rescales),
+            file=file,
+            format_codes=format_codes,
+            rescale_codes=rescale_codes,
+        )
+
+    def token(self) -> str:
+        """Return a digest of everything that decides what is read: the same frames give the same one, always."""
+        table = self._compact()
+        digest = hashlib.blake2b(digest_size=16)
+        for part in (table.root, *table.paths, repr((table.formats, table.rescales)).encode()):
+            digest.update(len(part).to_bytes(8, "little") + part)
+        for array in (table.stamps, *(getattr(table, name) for name in _COLUMNS)):
+            digest.update(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes() + b"|")
+        return digest.hexdigest()
+
+    def __dask_tokenize__(self) -> str:
+        return self.token()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        table = self._compact()
+        columns = pack_columns([getattr(table, name) for name in _COLUMNS])
+        stamps = pack_columns(list(table.stamps.T))
+        scales = pack_columns([np.array([getattr(r, name) for r in table.rescales]) for name in ("slope", "intercept")])
+        odd = {i: r for i, r in enumerate(table.rescales) if r != Rescale(r.slope, r.intercept)}
+        paths = zlib.compress(b"\0".join(table.paths))
+        counts = (len(table), len(table.paths), len(table.rescales))
+        return _unpickled, (table.root, paths, counts, stamps, table.formats, scales, odd, columns)
+
+    # -- what the frames have in common
+
+    def frame_shape(self) -> tuple[int, ...]:
+        """Return the shape of every frame, (rows, columns) or (rows, columns, samples).
+
+        Raises
+        ------
+        PixelError
+            A frame has no pixels, or frames differ in shape.
+        """
+        return self._shape(np.arange(len(self)))
+
+    def dtype(self, rescale: bool = True) -> np.dtype[Any]:
+        """Return the smallest dtype that holds the values of every frame, real-world or stored, from headers alone."""
+        self._shape(np.arange(len(self)))
+        pairs = np.unique(np.stack([self.format_codes, self.rescale_codes], axis=1), axis=0).tolist()
+        found = []
+        for code, group in groupby(pairs, itemgetter(0)):
+            fmt = self.formats[code]
+            used = [self.rescales[pair[1]] for pair in group]
+            found.append(value_dtype(fmt, used) if rescale else stored_dtype(fmt))
+        return np.result_type(*found)
+
+    def path(self, index: int) -> str:
+        """Return the full path of a frame's file."""
+        return os.fsdecode(os.path.join(self.root, self.paths[self.file[index]]))
+
+    # -- reading
+
+    def read(
+        self,
+        indices: ArrayLike,
+        out: NDArray[Any],
+        region: Region = WHOLE,
+        rescale: bool = True,
+        *,
+        threads: int | None = 1,
+    ) -> None:
+        """Read frames, or the same part of each, into an array.
+
+        Parameters
+        ----------
+        indices
+            Frames, 1-D integers from 0.
+        out
+            Shape (frames, rows, columns[, samples]) of the region; an int in the region drops that axis.
+        region
+            (rows, columns), each a slice or an int.
+        rescale
+            Real-world values; False gives stored ones.
+        threads
+            Used where the decoder lets others run; None: one a processor.
+
+        Raises
+        ------
+        PixelError
+            A frame has no pixels or damaged ones, or frames differ in shape.
+        StaleError
+            A file changed since it was scanned, and its frame is no longer the same.
+        """
+        picked = np.asarray(indices, np.intp).reshape(-1)
+        if len(out) != len(picked):
+            raise ValueError(f"the array to read into holds {len(out)} frames, expected {len(picked)}")
+        if not len(picked):
+            return
+        self._shape(picked)
+        used = {self.formats[code].transfer_syntax for code in set(self.format_codes[picked].tolist())}
+        workers = min(threads or os.cpu_count() or 1, len(picked))
+        if workers == 1 or not all(frees_gil(syntax) for syntax in used):
+            self._read_part(picked, out, region, rescale)
+            return
+        ends = np.linspace(0, len(picked), workers + 1).astype(int).tolist()
+        with ThreadPoolExecutor(workers) as pool:
+            jobs = [pool.submit(self._read_part, picked[a:b], out[a:b], region, rescale) for a, b in pairwise(ends)]
+            for job in jobs:
+                job.result()
+
+    def _shape(self, picked: NDArray[np.intp]) -> tuple[int, ...]:
+        """Return the shape that some frames have in common."""
+        if picked.size and not 0 <= picked.min() <= picked.max() < len(self):
+            raise IndexError(f"frames {picked.min()} to {picked.max()} are outside 0 to {len(self) - 1}")
+        codes = self.format_codes[picked]
+        absent = np.flatnonzero((codes < 0) | (self.offset[picked] < 0))
+        if absent.size:
+            index = int(picked[absent[0]])
+            path, number = self.path(index) if self.file[index] >= 0 else "(no file)", self.number[index]
+            raise PixelError(f"frame {number} of {path!r} has no pixels that can be read")
+        shapes = sorted({frame_shape(self.formats[code]) for code in np.unique(codes).tolist()})
+        if len(shapes) != 1:
+            found = " and ".join(map(str, shapes)) or "no"
+            raise PixelError(f"the frames have {found} shape: take those of one shape")
+        return shapes[0]
+
+    def _read_part(self, picked: NDArray[np.intp], out: NDArray[Any], region: Region, rescale: bool) -> None:
+        """Read frames in one thread, each file opened once per run of its frames."""
+        readers: dict[tuple[int, int], FrameReader] = {}
+        names = ("file", "format_codes", "rescale_codes", "offset", "length", "number")
+        columns = [getattr(self, name)[picked].tolist() for name in names]
+        rows = zip(range(len(picked)), picked.tolist(), *columns, strict=True)
+        for file, run in groupby(rows, itemgetter(2)):
+            with self._open(file) as source:
+                is_fresh = source.stamp == tuple(self.stamps[file].tolist())
+                for row, index, _, code, scale, offset, length, number in run:
+                    reader = readers.get((code, scale))
+                    if reader is None:
+                        fmt, scaling = self.formats[code], self.rescales[scale]
+                        reader = FrameReader(fmt, scaling, out.dtype, region, stored=not rescale)
+                        readers[code, scale] = reader
+                    if not is_fresh:
+                        offset, length = self._found_again(source, index)
+                    reader.read(source, offset, length, out[row], frame=number)
+
+    def _open(self, file: int) -> Source:
+        path = os.path.join(self.root, self.paths[file])
+        try:
+            return Source(path)
+        except (FileNotFoundError, NotADirectoryError):
+            raise StaleError(f"{os.fsdecode(path)!r} has gone since it was scanned: rescan()") from None
+
+    def _found_again(self, source: Source, index: int) -> tuple[int, int]:
+        """Return (offset, length) of a frame whose file changed, if it is still the same frame."""
+        fmt, scale = self.formats[self.format_codes[index]], self.rescales[self.rescale_codes[index]]
+        path, number = os.fsdecode(source.path), int(self.number[index])
+        if fmt.kind == "staged":
+            raise StaleError(f"the staged pixels in {path!r} are no longer those of this array: rescan()")
+        # How a file becomes rows is known in scan, which imports this module.
+        relocate: Relocate = importlib.import_module("xdicom.scan").relocate
+        try:
+            found = relocate(source, int(self.uids[index]), number)
+        except XdicomError as error:
+            raise StaleError(f"{path!r} changed since it was scanned and can no longer be read: {error}") from error
+        if found is None:
+            raise StaleError(f"{path!r} changed since it was scanned: frame {number} is not in it any more: rescan()")
+        changes = _changes(fmt, found[2]) + _changes(scale, found[3])
+        if changes:
+            raise StaleError(f"{path!r} changed since it was scanned: {', '.join(changes)}: rescan()")
+        return found[:2]
+
+
+def _changes(old: PixelFormat | Rescale, new: PixelFormat | Rescale) -> list[str]:
+    """Say which fields differ."""
+    pairs = [(field.name, getattr(old, field.name), getattr(new, field.name)) for field in fields(old)]
+    changed = [(name, before, after) for name, before, after in pairs if before != after]
+    tables = ("palette", "lut")
+    return [f"{name}" if name in tables else f"{name} {before} became {after}" for name, before, after in changed]
+
+
+def _recoded(things: Sequence[Any], index: dict[Any, int], codes: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return codes into `index`, which takes up what it lacks."""
+    table = np.array([index.setdefault(thing, len(index)) for thing in things] + [-1], np.int32)
+    return table[codes]
+
+
+def _by_appearance(codes: NDArray[np.int32]) -> tuple[list[int], NDArray[np.int32]]:
+    """Return the distinct codes above -1 in order of appearance, and the codes that index them."""
+    distinct, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    order = np.argsort(first[distinct >= 0], kind="stable")
+    ranks = np.full(len(distinct), -1, np.int32)
+    ranks[np.flatnonzero(distinct >= 0)[order]] = np.arange(len(order))
+    return distinct[distinct >= 0][order].tolist(), ranks[inverse]
+
+
+def pack_columns(columns: Sequence[NDArray[Any]]) -> bytes:
+    """Pack 1-D columns of numbers: differences of neighbours, byte planes, zlib."""
+    planes = []
+    for column in columns:
+        bits = np.ascontiguousarray(column)
+        bits = bits.view("u8") if bits.dtype.kind == "f" else bits.astype(np.uint64)
+        planes.append(np.diff(bits, prepend=np.uint64(0)).astype("<u8").view(np.uint8).reshape(-1, 8).T.tobytes())
+    return zlib.compress(b"".join(planes))
+
+
+def unpack_columns(blob: bytes, count: int, dtypes: Sequence[Any]) -> list[NDArray[Any]]:
+    """Return the columns of `count` numbers that `pack_columns` packed."""
+    planes = np.frombuffer(zlib.decompress(blob), np.uint8).reshape(len(dtypes), 8, count)
+    columns = []
+    for plane, dtype in zip(planes, map(np.dtype, dtypes), strict=True):
+        bits = np.cumsum(np.ascontiguousarray(plane.T).view("<u8").ravel(), dtype=np.uint64)
+        columns.append(bits.view(dtype) if dtype.kind == "f" else bits.astype(dtype))
+    return columns
+
+
+def _unpickled(
+    root: bytes,
+    paths: bytes,
+    counts: tuple[int, int, int],
+    stamps: bytes,
+    formats: tuple[PixelFormat, ...],
+    scales: bytes,
+    odd: dict[int, Rescale],
+    columns: bytes,
+) -> Locations:
+    """Return the table that was pickled."""
+    frames, files, rescales = counts
+    names = tuple(zlib.decompress(paths).split(b"\0")) if files else ()
+    slopes, intercepts = (column.tolist() for column in unpack_columns(scales, rescales, ("f8", "f8")))
+    plain = [odd.get(i) or Rescale(*pair) for i, pair in enumerate(zip(slopes, intercepts, strict=True))]
+    table = np.stack(unpack_columns(stamps, files, (np.int64,) * 3), axis=1)
+    return Locations(root, names, table, formats, tuple(plain), *unpack_columns(columns, frames, _DTYPES))
