@@ -249,7 +249,8 @@ class FrameReader:
         if fmt.is_subsampled:
             return expand_422(self._paired(picked[0]))[:, self._column_slice()]
         if fmt.samples > 1:
-            return picked[0].reshape(len(rows), fmt.columns, fmt.samples)[:, self._column_slice()]
+            picked = picked[0].reshape(len(rows), fmt.columns, fmt.samples)
+            return picked[:, self._column_slice()]
         return picked[0, :, self._column_slice()]
 
     def _paired(self, lines: NDArray[Any]) -> NDArray[Any]:

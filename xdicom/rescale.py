@@ -26,7 +26,7 @@ RESCALE_TAGS = (_SLOPE, _INTERCEPT, _LUT_SEQUENCE, _SIGNED)
 _EXACT_FLOAT32, _EXACT_FLOAT64 = 2**24, 2**53
 # Float32 is off by at most 2**-24 of a value, so that with this bound by at most a quarter of a step.
 _STEPS_IN_FLOAT32 = 2**22
-_BLOCK = 1 << 15
+_BLOCK = 1 << 17
 
 Writer = Callable[[NDArray[Any], NDArray[Any]], None]
 
@@ -52,6 +52,10 @@ class Rescale:
     lut: tuple[int, int, bytes] | None = None
     padding: int | None = None
     problem: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("slope", "intercept"):  # so that equal rescales also look equal, and digests agree
+            object.__setattr__(self, name, float(getattr(self, name)))
 
     @property
     def is_identity(self) -> bool:
@@ -317,16 +321,22 @@ def _float32_writer(slope: np.float32, intercept: np.float32) -> Writer:
 
 
 def _float_writer(slope: float, intercept: float) -> Writer:
-    """Return the writer in float64 arithmetic, in blocks that stay in the processor's cache."""
+    """Return the writer in float64 arithmetic, in blocks that stay in the processor's cache.
+
+    It keeps a buffer: each thread needs its own.
+    """
+    scratch = np.empty(0, np.float64)
 
     def write(stored: NDArray[Any], out: NDArray[Any]) -> None:
         if out.dtype == np.float64:
             np.multiply(stored, slope, out=out, dtype=np.float64)
             np.add(out, intercept, out=out)
             return
+        nonlocal scratch
         stored, out = np.atleast_1d(stored), np.atleast_1d(out)
         rows = max(1, _BLOCK // max(1, out[:1].size))
-        scratch = np.empty((min(rows, len(out)), *out.shape[1:]), np.float64)
+        if scratch.shape[1:] != out.shape[1:] or len(scratch) < min(rows, len(out)):
+            scratch = np.empty((min(rows, len(out)), *out.shape[1:]), np.float64)
         for start in range(0, len(out), rows):
             part = scratch[: min(rows, len(out) - start)]
             np.copyto(part, stored[start : start + rows])
