@@ -22,6 +22,8 @@ from .formats import PixelFormat, stored_limits
 MAX_FRAME_BYTES = 2 << 30
 """Largest frame, in bytes, that is decoded or read through a buffer."""
 
+_PACK_BITS_RATIO = 64  # two bytes stand for 128 at most
+
 Decoded = NDArray[Any]
 Decoder = Callable[[bytes, Codestream], Decoded]
 
@@ -70,10 +72,9 @@ def decode(data: bytes, fmt: PixelFormat) -> tuple[Decoded, str]:
     size = fmt.rows * fmt.columns * fmt.samples * max(1, fmt.bits_allocated // 8)
     if size > MAX_FRAME_BYTES:
         raise PixelError(f"the frame needs {size} bytes, more than the limit of {MAX_FRAME_BYTES}")
-    if fmt.transfer_syntax == RLE:
-        return _masked(_decode_rle(data, fmt), fmt), fmt.photometric
-    if fmt.transfer_syntax == ENCAPSULATED:
-        return _masked(_unpacked(data, fmt), fmt), fmt.photometric
+    if fmt.transfer_syntax in (RLE, ENCAPSULATED):
+        raw = _decode_rle(data, fmt) if fmt.transfer_syntax == RLE else _unpacked(data, fmt)
+        return _masked(np.right_shift(raw, fmt.high_bit + 1 - fmt.bits_stored), fmt), fmt.photometric
     family = _FAMILIES.get(fmt.transfer_syntax)
     if family is None:
         raise PixelError(f"there is no decoder for transfer syntax {fmt.transfer_syntax or '(none)'}")
@@ -133,9 +134,9 @@ def _photometric(fmt: PixelFormat, stream: Codestream) -> str:
 
 
 def _masked(stored: Decoded, fmt: PixelFormat) -> Decoded:
-    """Keep BitsStored bits up to HighBit, with sign."""
-    if fmt.bits_stored == fmt.bits_allocated == 8 * stored.dtype.itemsize:
-        return stored.view(f"{'i' if fmt.signed else 'u'}{stored.dtype.itemsize}")
+    """Keep the lowest BitsStored bits, with sign."""
+    if 8 * stored.dtype.itemsize < fmt.bits_stored:
+        stored = stored.astype(f"u{fmt.bits_allocated // 8}")
     return _extend(stored, fmt.bits_stored, fmt.signed)
 
 
@@ -144,10 +145,9 @@ def _resigned(stored: Decoded, fmt: PixelFormat, precision: int) -> Decoded:
     if (stored.dtype.kind == "i") != fmt.signed or fmt.signed:
         stored = _extend(stored, precision, fmt.signed)
     low, high = stored_limits(fmt)
-    if precision > fmt.bits_stored and stored.size and not low <= stored.min() <= stored.max() <= high:
+    if precision > fmt.bits_stored and not low <= stored.min() <= stored.max() <= high:
         found = f"{stored.min()} to {stored.max()}"
-        if 8 * stored.dtype.itemsize > max(8, 1 << (fmt.bits_stored - 1).bit_length()):
-            raise PixelError(f"the frame holds {found}, more than BitsStored, {fmt.bits_stored}, allows")
+        raise PixelError(f"the frame holds {found}, expected {low} to {high} for {fmt.bits_stored} bits stored")
     return stored
 
 
@@ -186,6 +186,8 @@ def _decode_rle(data: bytes, fmt: PixelFormat) -> Decoded:
     expected = fmt.samples * width
     if len(data) < 64 or not expected:
         raise PixelError(f"an RLE frame of {len(data)} bytes and {fmt.bits_allocated} bits cannot be decoded")
+    if len(data) * _PACK_BITS_RATIO < pixels * expected:
+        raise PixelError(f"an RLE frame of {len(data)} bytes cannot hold {pixels * expected} bytes of pixels")
     count, *offsets = struct.unpack("<16I", data[:64])
     if count != expected:
         raise PixelError(f"the RLE frame has {count} segments, expected {expected}")

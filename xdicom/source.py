@@ -5,10 +5,12 @@ It knows nothing of DICOM.
 
 import os
 import stat
+import threading
 from types import TracebackType
 from typing import NamedTuple, Self
 
 _HAS_PREADV = hasattr(os, "preadv")
+_SEEKING = threading.Lock()  # where the position of a file has to be moved
 # A FIFO without a writer blocks open() for ever; with O_NONBLOCK it opens, and fstat unmasks it.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
@@ -51,7 +53,9 @@ class Source:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -62,11 +66,12 @@ class Source:
 
     def read(self, offset: int, length: int) -> bytes:
         """Return up to `length` bytes from `offset`; fewer only at the end of the file."""
+        length = max(0, min(length, self.stamp.size - offset))  # a header may announce any length
         if _HAS_PREADV:
             block = os.pread(self._fd, length, offset)
             if len(block) == length or not block:
                 return block
-        parts = bytearray(max(0, min(length, self.stamp.size - offset)))
+        parts = bytearray(length)
         return bytes(parts[: self.read_into(offset, memoryview(parts))])
 
     def read_into(self, offset: int, target: memoryview) -> int:
@@ -74,10 +79,11 @@ class Source:
         done = 0
         while done < len(target):
             if _HAS_PREADV:
-                count = os.preadv(self._fd, [target[done:]], offset + done)
+                count = os.preadv(self._fd, [target[done:] if done else target], offset + done)
             else:
-                os.lseek(self._fd, offset + done, os.SEEK_SET)
-                block = os.read(self._fd, len(target) - done)
+                with _SEEKING:
+                    os.lseek(self._fd, offset + done, os.SEEK_SET)
+                    block = os.read(self._fd, len(target) - done)
                 count = len(block)
                 target[done : done + count] = block
             if count == 0:
