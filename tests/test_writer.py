@@ -225,7 +225,7 @@ def test_sequences_come_back(items):
     sequence = pydicom.filereader.read_dataset(buffer, False, True)[0x00082112]
     assert len(sequence.value) == len(items)
     for item, expected in zip(sequence.value, items, strict=True):
-        found = [(element.tag, element.VR, element.value.rstrip(b" \0")) for element in item._dict.values()]
+        found = [(element.tag, element.VR, (element.value or b"").rstrip(b" \0")) for element in item._dict.values()]
         assert found == [(tag, vr, raw.rstrip(b" \0")) for tag, vr, raw in sorted(expected)]
 
 
