@@ -1,0 +1,208 @@
+"""Columns of the table as coordinates and attributes of an array: what varies on a grid, and what doesn't.
+
+Where frames lie in the patient is `placement.py`'s.
+"""
+
+import base64
+import json
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import tags
+from .dims import (
+    AXES,
+    INSTANCE_UID,
+    ORIENTATION,
+    POSITION,
+    Codes,
+    as_text,
+    is_long,
+    is_text,
+    matrix,
+    name_of,
+    scalars,
+)
+from .placement import PIXEL_SPACING
+from .stack import fewest_dims
+
+if TYPE_CHECKING:
+    from .frames import Frames
+    from .stack import Coords, Grid
+
+SERIES_UID = 0x0020000E
+MOST_COMPONENTS = 16
+MOST_CHARACTERS = 1024
+_MOST_NUMBERS = 128
+
+Attrs = dict[str, Any]
+
+
+def describe(frames: "Frames", grid: "Grid", placed: "Coords") -> tuple["Coords", Attrs]:
+    """Return the coordinates and attributes that the tags of frames make on a grid.
+
+    Parameters
+    ----------
+    frames
+        Table of frames.
+    grid
+        Their arrangement.
+    placed
+        Coordinates that are there already, from geometry.
+
+    Returns
+    -------
+    coords : dict
+        Dims and values by name, for each tag that varies along the fewest dims that it depends on: numbers, with NaN
+        where a frame has none; texts, with ""; a coordinate per component of a tag with several numbers. Also
+        ``source_series``, and ``SOPInstanceUID`` where each frame has its own.
+    attrs : dict
+        The tags that are the same for all frames, as text, bool, int, float or flat list of numbers, and all of them,
+        as DICOM JSON, in ``dicom_header``.
+    """
+    layout = Layout(grid)
+    coords: Coords = {}
+    attrs: Attrs = {}
+    taken = {*grid.coords, *placed}
+    has_geometry = "row_direction_x" in placed
+    for tag in frames.tags():
+        name = name_of(tag)
+        if name in taken or is_long(frames, tag):
+            continue
+        values, codes = frames.column(tag)
+        single = layout.constant(values, codes)
+        if single is not None:
+            if tag == INSTANCE_UID and layout.count == 1:
+                coords[name] = (), np.array(as_text(single))
+            elif (attr := plain(single)) is not None:
+                attrs[name] = attr
+        elif not (has_geometry and tag in (POSITION, ORIENTATION, PIXEL_SPACING)):
+            coords.update(layout.varying(name, values, codes))
+    coords.update(layout.along("source_series", *_texts(frames, SERIES_UID)))
+    attrs["dicom_header"] = frames.header_json() if hasattr(frames, "header_json") else header_json(frames, grid)
+    return {name: coord for name, coord in coords.items() if name not in taken}, attrs
+
+
+class Layout:
+    """The codes of frames laid out on a grid.
+
+    Parameters
+    ----------
+    grid
+        The arrangement.
+    """
+
+    def __init__(self, grid: "Grid") -> None:
+        self.dims = grid.dims
+        self.table = grid.frames
+        self.holes = grid.frames < 0
+        self.has_holes = bool(self.holes.any())
+        self.count = grid.frames.size - int(self.holes.sum())
+
+    def constant(self, values: Sequence[object], codes: Codes) -> object:
+        """Return the value that all frames on the grid have, None if they differ or lack it."""
+        laid = codes[self.table]
+        first = laid[~self.holes][0] if self.has_holes else laid.flat[0]
+        same = (laid == first) | self.holes if self.has_holes else laid == first
+        return values[int(first)] if first >= 0 and same.all() else None
+
+    def along(self, name: str, values: NDArray[Any], codes: Codes) -> "Coords":
+        """Return the coordinate of values by their codes, along the fewest dims; NaN or "" where the code is -1."""
+        laid = codes[self.table].astype(np.intp)
+        absent = len(values)
+        if laid.min(initial=0) < 0:
+            laid = np.where(laid < 0, absent, laid)
+        if self.has_holes:
+            laid = np.where(self.holes, -1, laid)
+        axes, fewest = fewest_dims(laid)
+        if ((fewest < 0) | (fewest == absent)).any():
+            values = np.append(values, "" if values.dtype.kind == "U" else np.nan)
+        return {name: (tuple(self.dims[axis] for axis in axes), np.asarray(values[fewest]))}
+
+    def varying(self, name: str, values: Sequence[object], codes: Codes) -> "Coords":
+        """Return the coordinates of a tag, none if it holds neither numbers nor short texts."""
+        array = scalars(values)
+        if array is not None:
+            is_short = array.dtype.kind != "U" or array.dtype.itemsize <= 4 * MOST_CHARACTERS
+            return self.along(name, array, codes) if is_short else {}
+        width = max(len(value) if isinstance(value, tuple) else 1 for value in values)
+        if width > MOST_COMPONENTS or not all(map(_is_numbers, values)):
+            return {}
+        is_position = name == "ImagePositionPatient" and width == len(AXES)
+        parts = AXES if is_position else [str(i) for i in range(width)]
+        found: Coords = {}
+        for part, column in zip(parts, matrix(values, width).T, strict=True):
+            numbers, inverse = np.unique(column, return_inverse=True)
+            recoded = np.append(inverse.reshape(-1), -1)[codes]
+            found.update(self.along(f"{name}_{part}", numbers, recoded))
+        return found
+
+
+def plain(value: object) -> str | bool | int | float | list[int] | list[float] | None:
+    """Return a value as what netCDF and Zarr hold in an attribute, None if it is nothing of the kind, empty or long."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**63 else str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if is_text(value):
+        text = as_text(value)
+        return text if 0 < len(text) <= MOST_CHARACTERS else None
+    if isinstance(value, tuple) and len(value) <= _MOST_NUMBERS:
+        parts = [plain(part) for part in value]
+        if all(isinstance(part, int) for part in parts):
+            return [int(part) for part in parts]  # type: ignore[arg-type]
+        if all(isinstance(part, int | float) for part in parts):
+            return [float(part) for part in parts]  # type: ignore[arg-type]
+    return None
+
+
+def header_json(frames: "Frames", grid: "Grid") -> str:
+    """Return the decoded values that are the same for all frames on a grid, as DICOM JSON (PS3.18 F)."""
+    layout = Layout(grid)
+    header = {}
+    for tag in frames.tags():
+        if not is_long(frames, tag):
+            value = layout.constant(*frames.column(tag))
+            if value is not None:
+                header[f"{tag:08X}"] = _json_element(tag, value)
+    return json.dumps(header)
+
+
+def _json_element(tag: int, value: object) -> dict[str, object]:
+    vr = tags.dictionary_vr(tag)[:2]
+    if isinstance(value, bytes):
+        return {"vr": vr, "InlineBinary": base64.b64encode(value).decode()}
+    if isinstance(value, list):
+        items = [{f"{_number(name):08X}": _json_element(_number(name), item[name]) for name in item} for item in value]
+        return {"vr": "SQ", "Value": items}
+    values = value if isinstance(value, tuple) and vr != "AT" else (value,)
+    return {"vr": vr, "Value": [_json_value(vr, part) for part in values]}
+
+
+def _json_value(vr: str, value: object) -> object:
+    if vr == "AT" and isinstance(value, tuple):
+        return "".join(f"{part:04X}" for part in value)
+    if vr == "PN":
+        return {"Alphabetic": as_text(value)}
+    return value if value is None or isinstance(value, int | float) else as_text(value)
+
+
+def _number(name: str) -> int:
+    number = tags.parse(name)
+    return number if isinstance(number, int) else 0
+
+
+def _is_numbers(value: object) -> bool:
+    """Whether a value is nothing, a number, or several of either and of junk."""
+    parts = value if isinstance(value, tuple) else (value,)
+    return all(part is None or isinstance(part, int | float | str) for part in parts)
+
+
+def _texts(frames: "Frames", tag: int) -> tuple[NDArray[Any], Codes]:
+    values, codes = frames.column(tag)
+    return np.array(list(map(as_text, values)), str), codes
