@@ -6,7 +6,7 @@ It reads files that are new or changed, once, and answers everything else from w
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files as package_files
 from pathlib import Path
@@ -111,6 +111,13 @@ class SeriesTables:
         columns = _Columns({tag: (raws, codes) for tag, raws, codes in rows})
         return Table(file, number, offset, length, columns)
 
+    def add_files(self, files: Sequence[tuple[bytes, Stamp]]) -> int:
+        """Append files (not those of the catalog, which have more columns) and return the number of the first."""
+        first = self.next_file()
+        rows = [(first + i, path, *stamp) for i, (path, stamp) in enumerate(files)]
+        self._connection.executemany(f"INSERT INTO {self._file} VALUES (?, ?, ?, ?, ?)", rows)
+        return first
+
     def insert(self, key: SeriesKey, table: Table) -> None:
         """Write the table of a series that is not there yet."""
         cursor = self._connection.execute(
@@ -158,15 +165,17 @@ class SeriesTables:
         table = self.read(key)
         if table is None:
             return None
-        used, file = np.unique(table.file, return_inverse=True)
+        numbers = np.unique(table.file[table.file >= 0])
         rows = self._connection.execute(
             f"SELECT id, path, size, mtime_ns, inode FROM {self._file} WHERE id BETWEEN ? AND ?",
-            [int(used[0]), int(used[-1])],
+            [int(numbers[0]), int(numbers[-1])] if numbers.size else [0, -1],
         )
         by_id = {row[0]: row for row in rows}
-        kept = [by_id[i] for i in used.tolist()]
+        kept = [by_id[i] for i in numbers.tolist()]
         files = Files(self._root, [row[1] for row in kept], np.array([row[2:] for row in kept], np.int64).reshape(-1, 3))
-        return Frames(files, file.astype(np.int32), table.number, table.offset, table.length, table.columns)
+        # A placeholder has no file: -1 stays -1.
+        file = np.where(table.file < 0, -1, np.searchsorted(numbers, table.file)).astype(np.int32)
+        return Frames(files, file, table.number, table.offset, table.length, table.columns)
 
 
 class Catalog:
@@ -191,8 +200,9 @@ class Catalog:
         self.private = private_folder(self.root)
         self.lock = threading.RLock()
         self._frames: dict[SeriesKey, Frames | None] = {}
-        self._connection = self._open(self.private / NAME)
-        self._series = SeriesTables(self._connection, os.fsencode(self.root))
+        self.connection = self._open(self.private / NAME)
+        self.root_bytes = os.fsencode(self.root)
+        self._series = SeriesTables(self.connection, self.root_bytes)
 
     def _open(self, path: Path) -> sqlite3.Connection:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600))
@@ -232,21 +242,21 @@ class Catalog:
     def close(self) -> None:
         """Close the database; a second call does nothing."""
         with self.lock:
-            self._connection.close()
+            self.connection.close()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Hold the lock and one transaction: committed at the end, rolled back on any error."""
         with self.lock:
             try:
-                self._connection.execute("BEGIN IMMEDIATE")
+                self.connection.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
                 raise CatalogError(f"the catalog of {str(self.root)!r} is busy: {error}") from error
             try:
-                yield self._connection
-                self._connection.execute("COMMIT")
+                yield self.connection
+                self.connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                self.connection.execute("ROLLBACK")
                 raise
 
     # -- filling
@@ -268,7 +278,7 @@ class Catalog:
             paths: list[bytes] = []
             outcomes: dict[int, Outcome] = {}
             present, changed = set(), []
-            for path, stamp in list_files(os.fsencode(self.root)):
+            for path, stamp in list_files(self.root_bytes):
                 present.add(path)
                 row = known.get(path)
                 if isinstance(stamp, OSError):
@@ -302,7 +312,7 @@ class Catalog:
     ) -> None:
         """Scan files and write them into the catalog in place of those that are gone."""
         wanted = [i for i in range(len(paths)) if i not in outcomes]
-        tables, scanned = scan_files(os.fsencode(self.root), [paths[i] for i in wanted], progress)
+        tables, scanned = scan_files(self.root_bytes, [paths[i] for i in wanted], progress)
         outcomes.update({wanted[i]: outcome for i, outcome in scanned.items()})
         if gone:
             self._series.drop_files(gone)
@@ -334,7 +344,7 @@ class Catalog:
     def problems(self) -> list[Problem]:
         """Return the files that could not be used, or not in full, each with the reason."""
         with self.lock:
-            rows = self._connection.execute(
+            rows = self.connection.execute(
                 "SELECT path, problems FROM file WHERE status = 'broken' OR (status = 'ok' AND problems <> '') ORDER BY path"
             ).fetchall()
         found = [Problem(os.fsdecode(path), reason) for path, text in rows for reason in text.split("\n")]
@@ -359,7 +369,7 @@ class Catalog:
     def counts(self) -> Report:
         """Return how many files there are, were skipped, are broken."""
         with self.lock:
-            return self._report(self._connection, 0, 0, 0)
+            return self._report(self.connection, 0, 0, 0)
 
 
 _REMEDY = "delete it to have the folder scanned anew (unsaved edits in it are lost)"

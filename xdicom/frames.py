@@ -4,25 +4,33 @@ A column holds each distinct raw value once; it is decoded when somebody needs i
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.uid import UID
 
 from . import tags
-from .errors import BrokenFileError, StaleError, UnknownTagError
+from .errors import PixelError, StaleError, UnknownTagError
+from .formats import FORMAT_TAGS, PixelFormat, pixel_format
+from .instance import INSTANCE_UID, format_of, known_rescale
 from .locations import Locations
-from .pixels import FORMAT_TAGS, PixelFormat, Rescale, pixel_format, rescale_of
+from .rescale import RESCALE_TAGS, Rescale
 from .source import Source, Stamp
 from .tags import PrivateTag, TagLike, UniqueValues
+from .walker import EXPLICIT
 
 # A pseudo-tag: VR and tag of the pixel element, and the transfer syntax, also where the file names none.
 ENCODING = -1
 T = TypeVar("T")
-CHARSET, SIGNED, INSTANCE_UID = 0x00080005, 0x00280103, 0x00080018
+# In place of a VR in that pseudo-tag: the pixels are staged, and the rest is their dtype.
+STAGED = "staged"
+CHARSET, SIGNED = 0x00080005, 0x00280103
+_CLASS, _PADDING = 0x00080016, 0x00280120
+_RESCALE_TAGS = (ENCODING, *RESCALE_TAGS, _PADDING)
 
 
 class Ref(NamedTuple):
@@ -121,6 +129,13 @@ class Frames:
     def __len__(self) -> int:
         return len(self.file)
 
+    @staticmethod
+    def empty() -> "Frames":
+        """Return a table without rows."""
+        nothing = np.zeros(0, np.int32)
+        wide = np.zeros(0, np.int64)
+        return Frames(Files(b"", [], np.zeros((0, 3), np.int64)), nothing, nothing, wide, wide, {})
+
     def tags(self) -> list[int]:
         """Return the tags that at least one row has, ascending."""
         return sorted(tag for tag in self.columns if tag >= 0)
@@ -144,7 +159,10 @@ class Frames:
             files, shifts = _concat_files([table.files for table in tables])
         return Frames(
             files,
-            np.concatenate([table.file + np.int32(shift) for table, shift in zip(tables, shifts, strict=True)]),
+            np.concatenate(
+                [np.where(table.file < 0, -1, table.file + np.int32(shift)).astype(np.int32)
+                 for table, shift in zip(tables, shifts, strict=True)]
+            ),
             np.concatenate([table.number for table in tables]),
             np.concatenate([table.offset for table in tables]),
             np.concatenate([table.length for table in tables]),
@@ -198,7 +216,7 @@ class Frames:
         return recoded[inverse.reshape(-1)], pairs
 
     def _context(self, context: int, tag: int) -> tuple[list[object], NDArray[np.int32]]:
-        return ([], np.zeros(0, np.int32)) if tag == context else self.column(context)
+        return ([], np.zeros(0, np.int32)) if tag in (CHARSET, SIGNED) else self.column(context)
 
     def _creator_of(self, tag: int) -> str:
         """Return the private creator of a private tag where all rows have the same, else ""."""
@@ -301,15 +319,9 @@ class Frames:
 
     @cached_property
     def locations(self) -> Locations:
-        """Where the pixels of every row are.
-
-        Raises
-        ------
-        PixelError
-            If an attribute that describes the pixels is missing or contradicts another.
-        """
-        formats, format_codes = self._distinct_of(FORMAT_TAGS, self._format)
-        rescales, rescale_codes = self._distinct_of(RESCALE_TAGS, self._rescale)
+        """Where the pixels of every row are; rows without readable pixels have no format there."""
+        formats, format_codes, _ = self._formats
+        rescales, rescale_codes = self._combinations(_RESCALE_TAGS, _rescale)
         return Locations.build(
             root=self.files.root,
             paths=self.files.paths,
@@ -325,23 +337,100 @@ class Frames:
             uids=[str(uid) for uid in self.values(INSTANCE_UID)],
         )
 
-    def _distinct_of(
-        self, wanted: Iterable[int], build: Callable[[Callable[[int], object]], T]
+    @cached_property
+    def _formats(self) -> tuple[list[PixelFormat], NDArray[np.int32], dict[int, str]]:
+        """The distinct pixel formats, the one of each row, and by row why it has none."""
+        found, codes = self._combinations((ENCODING, *FORMAT_TAGS), self._format)
+        good = [i for i, fmt in enumerate(found) if isinstance(fmt, PixelFormat)]
+        recoded = np.full(len(found) + 1, -1, np.int32)
+        recoded[good] = np.arange(len(good))
+        reasons = {row: str(found[code]) for row, code in enumerate(codes.tolist()) if code not in good} if len(
+            good
+        ) < len(found) else {}
+        return [fmt for fmt in found if isinstance(fmt, PixelFormat)], recoded[codes], reasons
+
+    def _combinations(
+        self, wanted: Sequence[int], build: Callable[[Callable[[int], object]], T]
     ) -> tuple[list[T], NDArray[np.int32]]:
-        """Build one thing for each distinct combination of some tags."""
-        present = [tag for tag in wanted if tag in self.columns]
-        raise NotImplementedError(present)
+        """Build one thing for each distinct combination of the values of some tags."""
+        columns = [self.column(tag) for tag in wanted if tag in self.columns and tag != ENCODING]
+        keys = [column[1] for column in columns if len(column[0]) > 1 or (column[1] < 0).any()]
+        if ENCODING in self.columns and self.columns[ENCODING].codes is not None:
+            keys.append(self.columns[ENCODING].all_codes(len(self)))
+        if not keys:
+            return [build(self._getter(0))], np.zeros(len(self), np.int32)
+        _, first, inverse = np.unique(np.stack(keys, axis=1), axis=0, return_index=True, return_inverse=True)
+        return [build(self._getter(row)) for row in first.tolist()], inverse.reshape(-1).astype(np.int32)
+
+    def _getter(self, row: int) -> Callable[[int], object]:
+        """Return what gives the decoded value of a tag in one row: None where absent, "" where empty."""
+
+        def get(tag: int) -> object:
+            if tag == ENCODING:
+                column = self.columns.get(ENCODING)
+                return None if column is None else column.values[column.all_codes(len(self))[row]]
+            values, codes = self.column(tag)
+            if codes[row] < 0:
+                return None
+            value = values[codes[row]]
+            return "" if value is None else value
+
+        return get
 
     @staticmethod
-    def _format(get: Callable[[int], object]) -> PixelFormat:
-        return pixel_format(get, "", "int")
+    def _format(get: Callable[[int], object]) -> PixelFormat | PixelError:
+        """Return the format of a row, or the reason why it has none."""
+        encoding = get(ENCODING)
+        try:
+            return _row_format(get, *encoding) if isinstance(encoding, tuple) else PixelError("it has no pixels")
+        except PixelError as error:
+            return error
 
-    @staticmethod
-    def _rescale(get: Callable[[int], object]) -> Rescale:
-        return rescale_of(get)
+    def check_pixels(self) -> None:
+        """Raise where some row has no pixels that can be read, and say what it is.
+
+        Raises
+        ------
+        PixelError
+            With how many rows, the reason of the first and its file.
+        """
+        if not len(self):
+            raise PixelError("there are no frames")
+        codes, reasons = self._formats[1], self._formats[2]
+        absent = np.flatnonzero((codes < 0) | (self.offset < 0))
+        if not absent.size:
+            return
+        row = int(absent[0])
+        path = os.fsdecode(self.files.paths[self.file[row]]) if self.file[row] >= 0 else "no file"
+        kind = self._kind(row)
+        reason = reasons.get(row) or "its pixels cannot be located: see problems()"
+        raise PixelError(f"{len(absent)} of {len(self)} frames have no pixels; the first ({kind}, {path}): {reason}")
+
+    def _kind(self, row: int) -> str:
+        """Say what object a row is."""
+        values, codes = self.column(_CLASS)
+        if codes[row] < 0:
+            return "an object of unknown class"
+        uid = UID(str(values[codes[row]]))
+        return uid.name
 
 
-RESCALE_TAGS: tuple[int, ...] = ()
+def _rescale(get: Callable[[int], object]) -> Rescale:
+    """Return the rescale of a row; staged NaN are known by their padding value."""
+    encoding, padding = get(ENCODING), get(_PADDING)
+    if isinstance(encoding, tuple) and encoding[0] == STAGED and isinstance(padding, int):
+        return replace(known_rescale(get), padding=padding)
+    return known_rescale(get)
+
+
+def _row_format(get: Callable[[int], object], vr: str, encoding: bytes) -> PixelFormat:
+    """Return the pixel format of a row from its tags and its pseudo-tag."""
+    syntax, _, element = encoding.decode("ascii", "replace").partition("|")
+    if vr == STAGED:
+        return replace(pixel_format(get, EXPLICIT), kind="staged", staged_dtype=element)
+    if not element:
+        raise PixelError("it is no image")
+    return format_of(get, vr, int(element, 16), syntax)
 
 
 def _parse(name: object) -> int | PrivateTag:
@@ -407,6 +496,3 @@ def concat_columns(tables: Sequence[Mapping[int, Column]], counts: Sequence[int]
         codes = np.concatenate(parts)
         joined[tag] = Column(list(index), None if len(index) == 1 and not (codes < 0).any() else codes)
     return joined
-
-
-__all__ = ["ATTRIBUTES", "Attribute", "BrokenFileError", "Column", "Files", "Frames", "Raw", "Ref", "concat_columns"]

@@ -3,22 +3,28 @@
 Values stay raw; decoding is the business of `tags` and `pixels`.
 """
 
+import hashlib
 import math
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from pydicom.datadict import keyword_for_tag
 
-from .errors import BrokenFileError
-from .header import Header
-from .walker import ItemElement, sequence_items
+from . import tags
+from .errors import BrokenFileError, PixelError
+from .formats import PixelFormat, pixel_format
+from .header import Header, read_header
+from .rescale import Rescale, rescale_of
+from .source import Source
+from .walker import DOUBLE_PIXELS, FLOAT_PIXELS, ItemElement, sequence_items
 
 SHARED_GROUPS, FRAME_GROUPS = 0x52009229, 0x52009230
 NUMBER_OF_FRAMES = 0x00280008
 EXTENDED_OFFSETS, EXTENDED_LENGTHS = 0x7FE00001, 0x7FE00002
 _EFFECTIVE_ECHO_TIME, ECHO_TIME = 0x00189082, 0x00180081
 _POSITION, _ORIENTATION, SLICE_LOCATION = 0x00200032, 0x00200037, 0x00201041
+INSTANCE_UID, _CHARSET, _SIGNED = 0x00080018, 0x00080005, 0x00280103
 _CODE_VALUE = 0x00080100
 _ROWS, _COLUMNS, _BITS, _SAMPLES, _PHOTOMETRIC = 0x00280010, 0x00280011, 0x00280100, 0x00280002, 0x00280004
 _SEQUENCE_VRS = ("SQ", "UN", "")
@@ -275,3 +281,69 @@ def _sequence_values(raw: bytes, implicit: bool, inner: int) -> list[tuple[int, 
                 found.append((element.tag, (element.vr, element.raw)))
         break
     return found
+
+
+def relocate(source: Source, uid: int, number: int) -> tuple[int, int, PixelFormat, Rescale] | None:
+    """Find a frame in a file that may have changed.
+
+    Parameters
+    ----------
+    source
+        The file as it is now.
+    uid
+        `uid_hash` of the frame's SOPInstanceUID.
+    number
+        Frame number, from 0.
+
+    Returns
+    -------
+    tuple or None
+        Offset, length, format and rescale; None where the file does not hold that frame.
+    """
+    header = read_header(source)
+    if header.pixels is None or INSTANCE_UID not in header.elements:
+        return None
+    if uid_hash(header.raw(INSTANCE_UID).strip(b"\0 ").decode("ascii", "replace")) != uid:
+        return None
+    instance = read_instance(header)
+    if number >= len(instance) or instance.offsets[number] < 0:
+        return None
+    charset = header.raw(_CHARSET).decode("ascii", "replace").strip() if _CHARSET in header.elements else ""
+
+    def get(tag: int) -> object:
+        value = instance.columns[tag][number] if tag in instance.columns else None
+        if value is None and tag in header.elements:
+            value = header.vr(tag), header.raw(tag)
+        if value is None:
+            return None
+        signed = _SIGNED in header.elements and header.raw(_SIGNED)[:1] == b"\1"
+        decoded = tags.decode(tag, *value, charset=charset, signed=signed)
+        return "" if decoded is None else decoded
+
+    fmt = format_of(get, header.pixels.vr, header.pixels.tag, header.transfer_syntax)
+    return instance.offsets[number], instance.lengths[number], fmt, known_rescale(get)
+
+
+def format_of(get: Callable[[int], object], vr: str, element: int, transfer_syntax: str) -> PixelFormat:
+    """Return the pixel format of a frame from its tags and those of its pixel element.
+
+    Raises
+    ------
+    PixelError
+        If an attribute is missing or contradicts another.
+    """
+    kind = {FLOAT_PIXELS: "float", DOUBLE_PIXELS: "double"}.get(element, "int")
+    return pixel_format(get, transfer_syntax, kind, vr=vr)
+
+
+def known_rescale(get: Callable[[int], object]) -> Rescale:
+    """Return the rescale of a frame; one with a problem leaves the stored values readable."""
+    try:
+        return rescale_of(get)
+    except PixelError as error:
+        return Rescale(problem=str(error))
+
+
+def uid_hash(uid: str) -> int:
+    """Return 8 bytes of a SOPInstanceUID's hash as an unsigned integer."""
+    return int.from_bytes(hashlib.blake2b(uid.encode(), digest_size=8).digest(), "little")

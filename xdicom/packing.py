@@ -14,6 +14,7 @@ from .errors import CatalogError
 from .frames import Raw, Ref
 
 _KINDS = {b"b": "<i1", b"h": "<i2", b"i": "<i4", b"q": "<i8"}
+_NAME = 6
 _CONSTANT = b"="
 I = TypeVar("I", np.int32, np.int64)
 _COUNTS = struct.Struct("<LL")
@@ -51,7 +52,7 @@ def pack_raws(raws: Sequence[Raw]) -> bytes:
     lengths = [-1 if isinstance(value, Ref) else len(value) for _, value in raws]
     body = b"".join([_REF.pack(*value) if isinstance(value, Ref) else value for _, value in raws])
     names = vrs[:1] if len(set(vrs)) == 1 else vrs
-    return _COUNTS.pack(len(raws), len(names)) + "".join([f"{name:2}" for name in names]).encode() + _pack_lengths(lengths) + body
+    return _COUNTS.pack(len(raws), len(names)) + "".join([f"{name:6}" for name in names]).encode() + _pack_lengths(lengths) + body
 
 
 def _pack_lengths(lengths: list[int]) -> bytes:
@@ -62,9 +63,9 @@ def unpack_raws(blob: bytes) -> list[Raw]:
     """Return what `pack_raws` packed."""
     try:
         count, names = _COUNTS.unpack_from(blob)
-        position = _COUNTS.size + 2 * names
+        position = _COUNTS.size + _NAME * names
         text = blob[_COUNTS.size : position].decode("ascii")
-        vrs = [text[i : i + 2].strip() for i in range(0, 2 * names, 2)] * (count if names == 1 else 1)
+        vrs = [text[i : i + _NAME].strip() for i in range(0, _NAME * names, _NAME)] * (count if names == 1 else 1)
         lengths = struct.unpack_from(f"<{count}l", blob, position)
         position += 4 * count
         raws: list[Raw] = []

@@ -303,7 +303,7 @@ def series_key(found: Mapping[int, Known], path: bytes) -> SeriesKey:
 
     patient = text(PATIENT_ID) or f"{text(PATIENT_NAME)}\0{text(BIRTH_DATE)}"
     series = text(SERIES_UID) or "\0" + os.fsdecode(os.path.dirname(path))
-    return SeriesKey(patient, text(STUDY_UID), series)
+    return SeriesKey(patient, text(STUDY_UID) or "\0", series)
 
 
 def _text(tag: int, found: Mapping[int, Known], charset: str) -> str:

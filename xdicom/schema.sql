@@ -27,8 +27,9 @@ CREATE TABLE staged_series (
 CREATE TABLE staged_value (
     series INTEGER NOT NULL, tag INTEGER NOT NULL, raws BLOB NOT NULL, codes BLOB, PRIMARY KEY (series, tag)
 ) WITHOUT ROWID;
--- Records made by new_*: their placeholder holds what was set on them. Lower levels are "". source: the series they follow.
-CREATE TABLE new_record (
-    patient TEXT NOT NULL, study TEXT NOT NULL, series TEXT NOT NULL, tags BLOB NOT NULL, raws BLOB NOT NULL,
-    source_patient TEXT, source_study TEXT, source_series TEXT, PRIMARY KEY (patient, study, series)
+-- Series made by new_sibling: the series that they follow.
+CREATE TABLE follows (
+    patient TEXT NOT NULL, study TEXT NOT NULL, series TEXT NOT NULL,
+    source_patient TEXT NOT NULL, source_study TEXT NOT NULL, source_series TEXT NOT NULL,
+    PRIMARY KEY (patient, study, series)
 ) WITHOUT ROWID;

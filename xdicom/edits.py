@@ -1,0 +1,127 @@
+"""What is staged in a folder but not yet in its DICOM files: new records and frames in SQLite, their pixels in zarr.
+
+One SQLite transaction makes a staged change real; pixels are written and flushed before it. What is not staged is not
+known here.
+"""
+
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+import dask.array as da
+import numpy as np
+
+from .catalog import Catalog, SeriesTables
+from .frames import Column, Frames, Known, Raw
+from .scan import SeriesKey
+from .staging import StagedArray, stage_array
+from .tables import Table
+
+PIXELS_FOLDER = "edits.zarr"
+
+
+class Edits:
+    """The staged changes of one folder.
+
+    Parameters
+    ----------
+    catalog
+        The catalog of the folder, whose database they share.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._tables = SeriesTables(catalog.connection, catalog.root_bytes, "staged_")
+        self._frames: dict[SeriesKey, Frames | None] = {}
+
+    def keys(self) -> list[SeriesKey]:
+        """Return the keys of everything staged; those of new patients and studies end in ""."""
+        with self._catalog.lock:
+            return self._tables.keys()
+
+    def frames(self, key: SeriesKey) -> Frames | None:
+        """Return the staged rows of a record, its placeholder first, or None."""
+        with self._catalog.lock:
+            if key not in self._frames:
+                self._frames[key] = self._tables.frames(key)
+            return self._frames[key]
+
+    def source_of(self, key: SeriesKey) -> SeriesKey | None:
+        """Return the series that a new series follows, or None."""
+        with self._catalog.lock:
+            row = self._catalog.connection.execute(
+                "SELECT source_patient, source_study, source_series FROM follows"
+                " WHERE (patient, study, series) = (?, ?, ?)",
+                key,
+            ).fetchone()
+        return None if row is None else SeriesKey(*row)
+
+    def add_record(self, key: SeriesKey, header: Mapping[int, Known], source: SeriesKey | None = None) -> None:
+        """Stage a new record as a placeholder row without a file, which holds its tags.
+
+        Parameters
+        ----------
+        key
+            Of the record, "" below its level.
+        header
+            Raw values by tag.
+        source
+            The series that a new series follows.
+        """
+        columns = {tag: Column([raw]) for tag, raw in header.items()}
+        nothing, nowhere = np.zeros(1, np.int32), np.full(1, -1, np.int64)
+        table = Table(np.full(1, -1, np.int32), nothing, nowhere, nowhere, columns)
+        with self._catalog.transaction() as connection:
+            self._tables.append(key, table)
+            if source is not None:
+                connection.execute("INSERT OR REPLACE INTO follows VALUES (?, ?, ?, ?, ?, ?)", [*key, *source])
+        self._frames.pop(key, None)
+
+    def stage_pixels(self, array: da.Array, frame_ndim: int = 2) -> StagedArray:
+        """Write pixels where staged ones are kept; nothing refers to them until `stage_frames`."""
+        folder = self._catalog.private / PIXELS_FOLDER
+        folder.mkdir(mode=0o700, exist_ok=True)
+        target = folder / uuid.uuid4().hex
+        try:
+            return stage_array(array, target, frame_ndim)
+        except BaseException:
+            shutil.rmtree(target, ignore_errors=True)
+            raise
+
+    def stage_frames(self, key: SeriesKey, frames: Frames) -> None:
+        """Append new frames to a series; `frames` has the files that hold their pixels.
+
+        Parameters
+        ----------
+        key
+            Of the series, new or not.
+        frames
+            Rows whose values are complete and inline, without references into files.
+        """
+        stamps = [tuple(row) for row in frames.files.stamps.tolist()]
+        files = list(zip(_absolute(frames), stamps, strict=True))
+        with self._catalog.transaction():
+            first = self._tables.add_files(files)  # type: ignore[arg-type]
+            table = Table(frames.file + np.int32(first), frames.number, frames.offset, frames.length, frames.columns)
+            self._tables.append(key, table)
+        self._frames.pop(key, None)
+
+
+def _absolute(frames: Frames) -> list[bytes]:
+    """Return the paths of files, which os.path.join takes as they are."""
+    root = Path(frames.files.root.decode("utf-8", "surrogateescape"))
+    return [bytes(root / path.decode("utf-8", "surrogateescape")) for path in frames.files.paths]
+
+
+def inline(frames: Frames) -> dict[int, Column]:
+    """Return columns with long values read, so that they need the files no more."""
+    columns: dict[int, Column] = {}
+    for tag in frames.columns:
+        if tag >= 0:
+            raws, codes = frames.raw_values(tag)
+            values: list[Raw] = list(raws)
+            columns[tag] = Column(values, frames.columns[tag].codes if codes is None else codes)
+        else:
+            columns[tag] = frames.columns[tag]
+    return columns

@@ -1,0 +1,279 @@
+"""What database, patient, study and series share: tags read like attributes, frames, arrays.
+
+How a record finds its children, and how it is made, is in `database`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import numpy as np
+
+from . import array as lazy
+from . import tags
+from .dims import order_frames
+from .errors import MissingPackageError, RecordError, UnknownTagError
+from .frames import ATTRIBUTES, Frames
+from .stack import infer_dims, stack
+from .tags import UniqueValues
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from numpy.typing import DTypeLike, NDArray
+
+    from .catalog import Problem
+    from .store import Store
+
+Self = TypeVar("Self", bound="Record")
+Missing = Literal["raise", "fill"]
+Duplicates = Literal["raise", "first"]
+
+
+class Record:
+    """A database, patient, study or series: a key into a store, and the tags of all frames under it.
+
+    Reading a tag gives its distinct values in the record's frames: `record.Rows`, `record["Rows"]`,
+    `record[(0x0028, 0x0010)]`, `record["Creator", 0x0029, 0x0C]` for private elements; a list of names gives a list.
+    """
+
+    def __init__(self, store: Store, key: tuple[str, ...]) -> None:
+        self._store = store
+        self._key = key
+
+    # -- identity
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """(PatientID, StudyInstanceUID, SeriesInstanceUID), up to the level of the record."""
+        return self._key
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Record):
+            return NotImplemented
+        return type(self) is type(other) and self._key == other._key and self._store is other._store
+
+    def __hash__(self) -> int:
+        return hash((type(self).__name__, self._key, id(self._store)))
+
+    def _require(self) -> None:
+        """Raise where the record is not there any more."""
+        if not self._store.exists(self._key):
+            kind = type(self).__name__.lower()
+            raise RecordError(f"this {kind} has no frames any more: it was moved, removed or restored")
+
+    # -- tags
+
+    def frames(self) -> Frames:
+        """Return the table of the record's frames, in order of series, file and frame."""
+        self._require()
+        tables = self._store.tables(self._key)
+        return Frames.concat(tables) if tables else Frames.empty()
+
+    def _unique(self, name: Any) -> UniqueValues:
+        self._require()
+        found = [table.unique(name) for table in self._store.tables(self._key)]
+        return found[0] if len(found) == 1 else tags.unique(itertools.chain.from_iterable(found))
+
+    def __getattr__(self, name: str) -> UniqueValues:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if name in ATTRIBUTES or name[:1].isupper() or name == "dBdt":
+            return self._unique(name)
+        known = ", ".join(sorted(ATTRIBUTES))
+        raise UnknownTagError(f"a {type(self).__name__} has no attribute {name!r}; registered ones are {known}")
+
+    def __getitem__(self, name: Any) -> Any:
+        if isinstance(name, list):
+            return [self._unique(each) for each in name]
+        return self._unique(_checked_name(name))
+
+    def __dir__(self) -> Iterable[str]:
+        return [*super().__dir__(), *ATTRIBUTES]
+
+    def to_pandas(self, *names: Any) -> pd.DataFrame:
+        """Return the table of frames, one row a frame, as a pandas DataFrame.
+
+        Parameters
+        ----------
+        *names
+            Tags or attributes; all tags that vary where none is given.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise MissingPackageError("to_pandas needs pandas: pip install pandas") from error
+        frames = self.frames()
+        wanted = names or [tag for tag in frames.tags() if len(frames.column(tag)[0]) > 1]
+        columns = {}
+        for name in wanted:
+            values, codes = frames.named(name)
+            label = name if isinstance(name, str) else tags.label(tags.as_tag(name))
+            columns[label] = [values[code] if code >= 0 else None for code in codes.tolist()]
+        return pd.DataFrame(columns)
+
+    # -- arrays
+
+    def ndarray(
+        self,
+        dims: Sequence[Any] | str | None = None,
+        *,
+        return_coords: bool = False,
+        dtype: DTypeLike | None = None,
+        missing: Missing = "raise",
+        duplicates: Duplicates = "raise",
+    ) -> Any:
+        """Read the record's images into memory, in real-world values.
+
+        Parameters
+        ----------
+        dims
+            Tags or lower_case attributes along which frames are arranged, each ascending.
+        return_coords
+            Also return a dict of the coordinates of the dims.
+        dtype
+            By default the smallest that holds every value.
+        missing
+            "raise" or "fill" (with NaN) where no frame is at a grid point.
+        duplicates
+            "raise" or "first" where several are.
+
+        Returns
+        -------
+        ndarray
+            Shape (x, y, n), x the column index, y the row index and n the frames by InstanceNumber; with `dims`
+            (x, y, *dims). Colour has a last axis.
+
+        Raises
+        ------
+        StackError
+            If the frames do not fill the grid, with what tells them apart and what to type.
+        PixelError
+            If some frame has no pixels, or frames differ in matrix.
+        StaleError
+            If a file changed since it was scanned.
+        """
+        return stacked_ndarray(
+            self.frames(), dims, return_coords=return_coords, dtype=dtype, missing=missing, duplicates=duplicates
+        )
+
+    array = ndarray
+
+    def to_xarray(
+        self,
+        dims: Sequence[Any] | str | None = None,
+        *,
+        chunks: Any = "auto",
+        rescale: bool = True,
+        dtype: DTypeLike | None = None,
+        missing: Missing = "raise",
+        duplicates: Duplicates = "raise",
+    ) -> xr.DataArray:
+        """Return the record's images as a lazy, labelled DataArray.
+
+        Parameters
+        ----------
+        dims
+            Tags or lower_case attributes along which frames are arranged, each ascending; inferred where not given.
+        chunks
+            As in `xarray.DataArray.chunk`; "auto" gives whole frames, 16 to 64 MB a chunk.
+        rescale
+            Real-world values; False gives stored ones.
+        dtype
+            By default the smallest that holds every value.
+        missing
+            "raise" or "fill" (with NaN) where no frame is at a grid point.
+        duplicates
+            "raise" or "first" where several are.
+
+        Returns
+        -------
+        DataArray
+            Named "pixels", dims (*dims, "row", "column"[, "sample"]), with tags as coordinates and attributes.
+
+        Raises
+        ------
+        StackError
+            If the frames do not fill the grid, with what tells them apart and what to type.
+        PixelError
+            If some frame has no pixels, or frames differ in matrix.
+        """
+        return stacked_xarray(
+            self.frames(), dims, chunks=chunks, rescale=rescale, dtype=dtype, missing=missing, duplicates=duplicates
+        )
+
+    def problems(self) -> list[Problem]:
+        """Return what is wrong with files of the database, each as (path, reason)."""
+        return self._store.problems()
+
+
+def _checked_name(name: Any) -> Any:
+    """Refuse a tuple of names, which Python makes of `record["Rows", "Columns"]`."""
+    is_names = isinstance(name, tuple) and len(name) > 1 and all(isinstance(part, str) for part in name)
+    if is_names:
+        raise UnknownTagError(f"several tags need a list: record[{list(name)!r}]")
+    return name
+
+
+def stacked_ndarray(
+    frames: Frames,
+    dims: Sequence[Any] | str | None,
+    *,
+    return_coords: bool,
+    dtype: DTypeLike | None,
+    missing: Missing,
+    duplicates: Duplicates,
+) -> Any:
+    """Read frames into shape (x, y, *dims), straight from where they are; see `Record.ndarray`."""
+    frames.check_pixels()
+    if dims is None:
+        order, shape, coords = order_frames(frames), (len(frames),), {}
+    else:
+        grid = stack(frames, _as_dims(dims), missing=missing, duplicates=duplicates)
+        order, shape = grid.frames.reshape(-1), grid.shape
+        coords = {name: values for name, (_, values) in grid.coords.items()}
+    values = read_frames(frames, order, dtype)
+    values = values.reshape(*shape, *values.shape[1:])
+    moved = np.moveaxis(values, [len(shape) + 1, len(shape)], [0, 1])
+    return (moved, coords) if return_coords else moved
+
+
+def read_frames(frames: Frames, order: NDArray[np.intp], dtype: DTypeLike | None) -> NDArray[Any]:
+    """Read frames in some order into a new array of shape (n, rows, columns[, samples]); -1 gives NaN."""
+    locations = frames.locations
+    absent = order < 0
+    wanted = np.dtype(dtype) if dtype is not None else locations.dtype()
+    if absent.any() and wanted.kind != "f":
+        wanted = np.result_type(wanted, np.float32)
+    target = np.empty((len(order), *locations.frame_shape()), wanted)
+    if absent.any():
+        target[absent] = np.nan
+        for place in np.flatnonzero(~absent).tolist():
+            locations.read(order[place : place + 1], target[place : place + 1])
+    else:
+        locations.read(order, target, threads=None)
+    return target
+
+
+def stacked_xarray(
+    frames: Frames,
+    dims: Sequence[Any] | str | None,
+    *,
+    chunks: Any,
+    rescale: bool,
+    dtype: DTypeLike | None,
+    missing: Missing,
+    duplicates: Duplicates,
+) -> xr.DataArray:
+    """Arrange frames as a lazy DataArray; see `Record.to_xarray`."""
+    frames.check_pixels()
+    names = infer_dims(frames) if dims is None else _as_dims(dims)
+    grid = stack(frames, names, missing=missing, duplicates=duplicates)
+    return lazy.to_dataarray(frames, grid, chunks=chunks, rescale=rescale, dtype=dtype)
+
+
+def _as_dims(dims: Sequence[Any] | str) -> Sequence[Any]:
+    return (dims,) if isinstance(dims, str) else dims
+
