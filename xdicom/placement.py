@@ -113,7 +113,8 @@ def world_coordinates(da: xr.DataArray) -> xr.Dataset:
     Returns
     -------
     Dataset
-        ``x``, ``y`` and ``z`` in LPS mm, along the dims of `da` that they depend on, in its order.
+        ``x``, ``y`` and ``z`` in LPS mm, along the dims of slices, rows and columns, in the order of `da`; lazy where
+        `da` is.
 
     Raises
     ------
@@ -124,13 +125,16 @@ def world_coordinates(da: xr.DataArray) -> xr.Dataset:
     along = {name: _offset(da, name, spacing[name]) for name in spacing}
     found = {}
     for axis in AXES:
-        place = (
-            _coord(da, f"{POSITION_NAME}_{axis}")
+        position = _coord(da, f"{POSITION_NAME}_{axis}")
+        if da.chunks is not None:
+            position = position.chunk({dim: da.chunksizes[dim] for dim in position.dims})
+        centres = (
+            position
             # The row direction is the one in which columns follow each other.
             + along["column"] * _coord(da, f"row_direction_{axis}")
             + along["row"] * _coord(da, f"column_direction_{axis}")
         )
-        found[axis] = place.transpose(*(dim for dim in da.dims if dim in place.dims))
+        found[axis] = centres.transpose(*(dim for dim in da.dims if dim in centres.dims))
         found[axis].attrs = {"units": "mm"}
     dims = {dim for variable in found.values() for dim in variable.dims}
     return xr.Dataset(found, {dim: da[dim] for dim in dims if dim in da.coords})
@@ -219,7 +223,7 @@ def _named(stems: Sequence[str], laid: tuple[tuple[str, ...], FloatArray]) -> "C
     """Name the components of vectors, "slice_step_x" and so on."""
     dims, values = laid
     names = [f"{stem}_{axis}" for stem in stems for axis in AXES]
-    return {name: (dims, np.ascontiguousarray(values[..., i])) for i, name in enumerate(names)}
+    return {name: (dims, np.array(values[..., i])) for i, name in enumerate(names)}
 
 
 def _along(size: int, spacing: float) -> FloatArray:
