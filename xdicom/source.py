@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 _HAS_PREADV = hasattr(os, "preadv")
+_MOST = 1 << 30  # macOS refuses calls of more than 2 GiB
 _SEEKING = threading.Lock()  # where the position of a file has to be moved
 # A FIFO without a writer blocks open() for ever; with O_NONBLOCK it opens, and fstat unmasks it.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -67,7 +68,7 @@ class Source:
     def read(self, offset: int, length: int) -> bytes:
         """Return up to `length` bytes from `offset`; fewer only at the end of the file."""
         length = max(0, min(length, self.stamp.size - offset))  # a header may announce any length
-        if _HAS_PREADV:
+        if _HAS_PREADV and length <= _MOST:
             block = os.pread(self._fd, length, offset)
             if len(block) == length or not block:
                 return block
@@ -78,12 +79,13 @@ class Source:
         """Fill `target` (contiguous, bytes) from `offset` and return how many bytes came."""
         done = 0
         while done < len(target):
+            part = target if not done and len(target) <= _MOST else target[done : done + _MOST]
             if _HAS_PREADV:
-                count = os.preadv(self._fd, [target[done:] if done else target], offset + done)
+                count = os.preadv(self._fd, [part], offset + done)
             else:
                 with _SEEKING:
                     os.lseek(self._fd, offset + done, os.SEEK_SET)
-                    block = os.read(self._fd, len(target) - done)
+                    block = os.read(self._fd, len(part))
                 count = len(block)
                 target[done : done + count] = block
             if count == 0:
