@@ -40,7 +40,7 @@ class FakeLocations:
         """Return rows, columns, and 3 where there is colour."""
         return self.pixels.shape[1:]
 
-    def read(self, indices, out, region, rescale=True):
+    def read(self, indices, out, region, rescale=True, *, threads=1):
         """Read a part of some frames into an array."""
         self.reads.append((np.asarray(indices).tolist(), region))
         assert out.shape == (len(indices), *self.pixels[0][region].shape)
@@ -63,6 +63,9 @@ class FakeFrames:
 
     def __len__(self):
         return self.count
+
+    def check_pixels(self):
+        """Do nothing: all frames have pixels."""
 
     def tags(self):
         """Return the tags of the table."""

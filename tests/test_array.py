@@ -1,19 +1,24 @@
 """Facts about the lazy array: what it holds, what it reads, how it is named and kept."""
 
 import pickle
+import shutil
 
 import dask
 import numpy as np
+import pydicom
 import pytest
 import xarray as xr
+from conftest import real_data
 from fake_table import ABSENT, FakeFrames, FakeLocations
 from hypothesis import given
 from hypothesis import strategies as st
 
 from xdicom.array import FrameArray, chunk_sizes, to_dataarray
+from xdicom.catalog import Catalog
 from xdicom.locations import Locations
 from xdicom.pixels import PixelFormat, Rescale
-from xdicom.stack import Grid, stack
+from xdicom.placement import affine_of
+from xdicom.stack import Grid, infer_dims, stack
 
 MIB = 2**20
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
@@ -396,6 +401,57 @@ def test_graph_of_many_frames_pickles_small(order):
     lazy = FrameArray.on_grid(frames.locations, grid)
     graph = lazy.chunked(chunk_sizes(lazy.shape, lazy.dtype, ("a", "b", "row", "column"), {"a": 1})).__dask_graph__()
     assert len(pickle.dumps(graph)) < 400_000
+
+
+# -- real series
+
+
+@pytest.fixture
+def real(tmp_path):
+    """Return a function that gives the frames of the only image series of a real folder, and their datasets."""
+    opened = []
+
+    def frames_of(name):
+        shutil.copytree(real_data(name), tmp_path / name)
+        catalog = Catalog(tmp_path / name)
+        opened.append(catalog)
+        catalog.rescan()
+        (key,) = catalog.keys()
+        return catalog.frames(key), [pydicom.dcmread(path) for path in sorted((tmp_path / name).rglob("*.dcm"))]
+
+    yield frames_of
+    for catalog in opened:
+        catalog.close()
+
+
+def test_two_echoes_lie_where_pydicom_says(real):
+    """Each frame of a real series is at the point of its slice location and echo time."""
+    frames, datasets = real("siemens-two-echoes")
+    da = array(frames).compute()
+    assert da.shape[:2] == (36, 2)
+    for ds in datasets:
+        frame = da.sel(SliceLocation=float(ds.SliceLocation), EchoTime=float(ds.EchoTime), method="nearest")
+        assert frame["SOPInstanceUID"].item() == ds.SOPInstanceUID
+        np.testing.assert_array_equal(frame, ds.pixel_array)
+
+
+def test_times_of_a_real_series_are_ranked(real):
+    """Ten volumes of fifteen slices whose numbers never repeat are arranged by the rank of their number."""
+    frames, datasets = real("ge-fmri-4d")
+    da = array(frames, ("slice", "InstanceNumber"))
+    assert da.sizes["slice"] == 15
+    assert da.sizes["InstanceNumber_index"] == 10
+    assert sorted(da["InstanceNumber"].values.ravel()) == sorted(int(ds.InstanceNumber) for ds in datasets)
+
+
+def test_affine_of_a_real_volume_places_each_slice(real):
+    """The affine takes the first voxel of each slice to the position in its header."""
+    frames, datasets = real("pelvis-ct")
+    da = array(frames, infer_dims(frames))
+    matrix = affine_of(da)
+    places = {ds.SOPInstanceUID: ds.ImagePositionPatient for ds in datasets}
+    for k, uid in enumerate(da["SOPInstanceUID"].values.tolist()):
+        np.testing.assert_allclose((matrix @ [0, 0, k, 1])[:3], places[uid], atol=1e-6)
 
 
 # -- what it survives

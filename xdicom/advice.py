@@ -24,6 +24,8 @@ PREFERRED = (
 """What a scientist would name, in the order in which it is tried."""
 
 STAND_INS = {
+    "slice": ("SliceLocation", "InstanceNumber"),
+    "slice_location": ("SliceLocation", "InstanceNumber"),
     "SliceLocation": ("slice_location",),
     "ImagePositionPatient": ("slice_location", "SliceLocation"),
     "EchoTime": ("EffectiveEchoTime", "EchoNumbers"),

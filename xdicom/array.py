@@ -68,6 +68,7 @@ def to_dataarray(
     ValueError
         If `chunks` names a dim that isn't there, or `dtype` has no NaN where a point has no frame.
     """
+    frames.check_pixels()
     lazy = FrameArray.on_grid(frames.locations, grid, rescale=rescale, dtype=dtype)
     dims = (*grid.dims, "row", "column", *(["sample"] if lazy.ndim > len(grid.dims) + 2 else []))
     placed, problem = place(frames, grid, *lazy.shape[len(grid.dims) : len(grid.dims) + 2])
@@ -202,9 +203,9 @@ class FrameArray:
         return array
 
     def read_all(self) -> NDArray[Any]:
-        """Read all of it, now."""
-        read: NDArray[Any] = self[...]
-        return read
+        """Read all of it, now, on all processors where that helps."""
+        spans = [slice(None)] * (self.ndim - self._grid_ndim)
+        return self._read([np.arange(size) for size in self.shape[: self._grid_ndim]], spans, threads=None)
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         """Read a part: ints, slices with any step, arrays of integers or bool, and an ellipsis, as numpy does."""
@@ -218,7 +219,7 @@ class FrameArray:
         rest = tuple(left for _, left in (*picked, *inner))
         return read if all(isinstance(part, slice) for part in rest) else read[rest]
 
-    def _read(self, points: Sequence[Index], spans: Sequence[slice]) -> NDArray[Any]:
+    def _read(self, points: Sequence[Index], spans: Sequence[slice], threads: int | None = 1) -> NDArray[Any]:
         """Read the frames at the points that have one of some indices along each dim of the grid."""
         rows: Index = np.zeros((), np.intp)
         for index, size in zip(points, self.shape, strict=False):
@@ -233,11 +234,11 @@ class FrameArray:
         if not out.size:
             pass
         elif present.all():
-            self.locations.read(rows, out, region, self._rescale)
+            self.locations.read(rows, out, region, self._rescale, threads=threads)
         else:
             found = np.empty((int(present.sum()), *out.shape[1:]), self.dtype)
             if found.size:
-                self.locations.read(rows[present], found, region, self._rescale)
+                self.locations.read(rows[present], found, region, self._rescale, threads=threads)
             out[present] = found
             out[~present] = np.nan
         read = out.reshape(*grid_shape, *out.shape[1:])

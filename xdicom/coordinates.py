@@ -6,7 +6,7 @@ Where frames lie in the patient is `placement.py`'s.
 import base64
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +16,6 @@ from . import tags
 from .dims import (
     AXES,
     INSTANCE_UID,
-    ORIENTATION,
-    POSITION,
     Codes,
     as_text,
     is_long,
@@ -26,7 +24,6 @@ from .dims import (
     name_of,
     scalars,
 )
-from .placement import PIXEL_SPACING
 from .stack import fewest_dims
 
 if TYPE_CHECKING:
@@ -66,23 +63,27 @@ def describe(frames: "Frames", grid: "Grid", placed: "Coords") -> tuple["Coords"
     layout = Layout(grid)
     coords: Coords = {}
     attrs: Attrs = {}
+    constants: dict[int, object] = {}
     taken = {*grid.coords, *placed}
-    has_geometry = "row_direction_x" in placed
+    if "row_direction_x" in placed:
+        taken |= {"ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"}
     for tag in frames.tags():
-        name = name_of(tag)
-        if name in taken or is_long(frames, tag):
+        if is_long(frames, tag):
             continue
+        name = name_of(tag)
         values, codes = frames.column(tag)
         single = layout.constant(values, codes)
         if single is not None:
+            constants[tag] = single
+            attr = plain(single)
             if tag == INSTANCE_UID and layout.count == 1:
                 coords[name] = (), np.array(as_text(single))
-            elif (attr := plain(single)) is not None:
+            elif attr is not None and name not in grid.coords:
                 attrs[name] = attr
-        elif not (has_geometry and tag in (POSITION, ORIENTATION, PIXEL_SPACING)):
+        elif name not in taken:
             coords.update(layout.varying(name, values, codes))
     coords.update(layout.along("source_series", *_texts(frames, SERIES_UID)))
-    attrs["dicom_header"] = frames.header_json() if hasattr(frames, "header_json") else header_json(frames, grid)
+    attrs["dicom_header"] = header_json(frames, constants)
     return {name: coord for name, coord in coords.items() if name not in taken}, attrs
 
 
@@ -161,25 +162,24 @@ def plain(value: object) -> str | bool | int | float | list[int] | list[float] |
     return None
 
 
-def header_json(frames: "Frames", grid: "Grid") -> str:
-    """Return the decoded values that are the same for all frames on a grid, as DICOM JSON (PS3.18 F)."""
-    layout = Layout(grid)
+def header_json(frames: "Frames", values: Mapping[int, object]) -> str:
+    """Return decoded values by tag as DICOM JSON (PS3.18 F), with the VRs that they have in the files."""
+    if hasattr(frames, "header_json"):
+        text: str = frames.header_json()
+        return text
     header = {}
-    for tag in frames.tags():
-        if not is_long(frames, tag):
-            value = layout.constant(*frames.column(tag))
-            if value is not None:
-                header[f"{tag:08X}"] = _json_element(tag, value)
+    for tag, value in values.items():
+        column = frames.columns.get(tag)
+        vr = column.values[0][0] if column is not None else ""
+        header[f"{tag:08X}"] = _json_element(vr or tags.dictionary_vr(tag)[:2], value)
     return json.dumps(header)
 
 
-def _json_element(tag: int, value: object) -> dict[str, object]:
-    vr = tags.dictionary_vr(tag)[:2]
+def _json_element(vr: str, value: object) -> dict[str, object]:
     if isinstance(value, bytes):
         return {"vr": vr, "InlineBinary": base64.b64encode(value).decode()}
     if isinstance(value, list):
-        items = [{f"{_number(name):08X}": _json_element(_number(name), item[name]) for name in item} for item in value]
-        return {"vr": "SQ", "Value": items}
+        return {"vr": "SQ", "Value": [_json_item(item) for item in value]}
     values = value if isinstance(value, tuple) and vr != "AT" else (value,)
     return {"vr": vr, "Value": [_json_value(vr, part) for part in values]}
 
@@ -192,9 +192,14 @@ def _json_value(vr: str, value: object) -> object:
     return value if value is None or isinstance(value, int | float) else as_text(value)
 
 
-def _number(name: str) -> int:
-    number = tags.parse(name)
-    return number if isinstance(number, int) else 0
+def _json_item(item: Mapping[str, object]) -> dict[str, object]:
+    """Return an item of a sequence, whose elements are known by keyword."""
+    found: dict[str, object] = {}
+    for name, value in item.items():
+        tag = tags.parse(name)
+        if isinstance(tag, int):
+            found[f"{tag:08X}"] = _json_element(tags.dictionary_vr(tag)[:2], value)
+    return found
 
 
 def _is_numbers(value: object) -> bool:

@@ -37,6 +37,7 @@ __all__ = ["Grid", "fewest_dims", "infer_dims", "order_frames", "stack"]
 MOST_POINTS = 2**24
 _MOST_SHOWN = 3
 _MOST_NAMES = 8
+_FILE_META = 0x0002
 
 Coords = dict[str, tuple[tuple[str, ...], NDArray[Any]]]
 
@@ -299,7 +300,8 @@ def _varying(frames: "Frames") -> str:
     """List the tags that vary, those with the fewest values first."""
     found = []
     for tag in frames.tags():
-        if is_long(frames, tag):
+        # File meta information and private elements say little to a reader.
+        if tag >> 16 == _FILE_META or tag >> 16 & 1 or is_long(frames, tag):
             continue
         count = len(frames.column(tag)[0])
         if count > 1 and tag not in (POSITION, ORIENTATION, INSTANCE_NUMBER):
