@@ -1,4 +1,4 @@
-"""Frames of real files against independent readers: pydicom on everything that PyPI ships, pydicom and ITK on real data."""
+"""Frames against independent readers: pydicom on everything that PyPI ships, pydicom and ITK on real data."""
 
 import os
 import warnings
@@ -14,6 +14,7 @@ from pydicom.multival import MultiValue
 from pydicom.pixels import apply_color_lut, pixel_array
 from pydicom.tag import Tag
 
+from xdicom.errors import PixelError
 from xdicom.formats import DEFLATED, EXPLICIT_BIG
 from xdicom.pixels import Rescale, frame_shape, pixel_format, read_into, stored_dtype, to_values
 from xdicom.source import Source
