@@ -247,6 +247,13 @@ def test_rank_tells_duplicates_apart():
         stack(frames, ("SliceLocation",))
 
 
+def test_frames_of_equal_rank_are_told_apart():
+    """Frames that share a rank name the tag that tells them apart."""
+    frames = FakeFrames(SliceLocation=[0.0, 0.0, 1.0, 1.0], InstanceNumber=[1, 1, 2, 2], EchoTime=[1.0, 2.0, 1.0, 2.0])
+    with raises("EchoTime tells them apart: try dims=('SliceLocation', 'InstanceNumber_index', 'EchoTime')"):
+        stack(frames, ("SliceLocation", "InstanceNumber_index"))
+
+
 def test_tag_that_leaves_gaps_is_named_with_the_option():
     """Where the tag that differs leaves points empty, the text says so and what to add."""
     frames = FakeFrames(SliceLocation=[0.0, 0.0, 1.0], EchoTime=[1.0, 2.0, 1.0])
@@ -321,6 +328,14 @@ def test_absent_tag_without_a_stand_in_lists_what_varies():
     """Where nothing is near, the tags that vary are listed."""
     with raises("The tags that vary are FlipAngle (2 values)"):
         stack(FakeFrames(FlipAngle=[1.0, 2.0]), ("TriggerTime",))
+
+
+def test_stand_in_is_none_that_is_a_dim_already():
+    """What is offered isn't named twice, and ranks keep their names."""
+    with raises("2 of 2 frames have no slice. The tags that vary are EchoTime (2 values): try dims without slice"):
+        stack(FakeFrames(InstanceNumber=[1, 2], EchoTime=[1.0, 2.0]), ("slice", "InstanceNumber_index"))
+    with raises("try dims=('SliceLocation', 'EchoTime_index')"):
+        stack(FakeFrames(SliceLocation=[1.0, 2.0], EchoTime=[1.0, 2.0]), ("slice", "EchoTime_index"))
 
 
 def test_several_numbers_are_no_dim():

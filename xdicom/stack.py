@@ -113,7 +113,7 @@ def stack(
     rows = np.arange(len(frames))
     if counts.max() > 1:
         if duplicates == "raise":
-            raise StackError(f"{_no_grid(len(frames), asked)}: {_crowded(counts)}. {way_out(frames, asked)}")
+            raise StackError(f"{_no_grid(len(frames), asked)}: {_crowded(counts)}. {way_out(frames, ranked)}")
         order = order_frames(frames)
         rows = order[np.unique(ids[order], return_index=True)[1]]
     if len(used) < points and missing == "raise":
@@ -200,10 +200,12 @@ def _check_values(frames: "Frames", dims: Sequence[Dim]) -> None:
         if not lacking:
             continue
         text = f"{lacking} of {len(frames)} frames have no {dim.name}"
-        tries = [repr((*names[:i], other, *names[i + 1 :])) for other in alternative(frames, dim.name)]
-        if tries:
-            raise StackError(f"{text}: try dims={' or dims='.join(tries)}")
-        raise StackError(f"{text}. {_varying(frames)}: try one of these in its place")
+        others = [other for other in alternative(frames, dim.name) if other not in names]
+        if others:
+            asked = [*map(shown, dims[:i]), "?", *map(shown, dims[i + 1 :])]
+            tries = [f"dims={tuple(other if name == '?' else name for name in asked)}" for other in others]
+            raise StackError(f"{text}: try {' or '.join(tries)}")
+        raise StackError(f"{text}. {_varying(frames)}: try dims without {dim.name}")
 
 
 def _rank_asked(dims: Sequence[Dim], count: int) -> list[Dim]:
