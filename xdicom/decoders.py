@@ -202,22 +202,23 @@ def _decode_rle(data: bytes, fmt: PixelFormat) -> Decoded:
     return _shaped(stored.astype(f"u{width}").ravel(), fmt, True)
 
 
-def _unpack_bits(segment: bytes, length: int) -> bytes:
+def _unpack_bits(segment: bytes, length: int) -> bytearray:
     """Return `length` bytes of a PackBits segment; surplus is left alone, so that a bomb cannot go off."""
-    parts, found, position, end = [], 0, 0, len(segment)
-    while found < length and position < end:
-        code = segment[position]
-        if code < 128:
-            part = segment[position + 1 : position + code + 2]
-            position += code + 2
-        else:  # 128 means nothing, and repeats nothing
-            part = segment[position + 1 : position + 2] * (257 - code if code > 128 else 0)
-            position += 2 if code > 128 else 1
-        parts.append(part)
-        found += len(part)
-    if found < length:
-        raise PixelError(f"a segment of the RLE frame yields {found} bytes, expected {length}")
-    return b"".join(parts)[:length]
+    found, position = bytearray(), 0
+    try:
+        while len(found) < length:
+            code = segment[position]
+            if code < 128:
+                found += segment[position + 1 : position + code + 2]
+                position += code + 2
+            elif code > 128:
+                found += segment[position + 1 : position + 2] * (257 - code)
+                position += 2
+            else:  # 128 stands for nothing
+                position += 1
+    except IndexError:
+        raise PixelError(f"a segment of the RLE frame yields {len(found)} bytes, expected {length}") from None
+    return found[:length]
 
 
 def _container(precision: int) -> str:
