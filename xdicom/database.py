@@ -9,21 +9,25 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import dask.array
 import numpy as np
+import xarray as xr
 
-from . import derive, tags
+from . import create, derive, tags
+from .array import to_dataarray
 from .conditions import matching_rows
 from .display import Node, Progress, tree_text
-from .errors import EditError, RecordError
+from .errors import RecordError
 from .frames import Frames, Known
-from .modules import inherited
+from .modules import PATIENT_TAGS, STUDY_TAGS, inherited
 from .naming import new_uid
+from .placement import affine_of
 from .records import Record, stacked_xarray
-from .scan import PATIENT_ID, SERIES_UID, STUDY_UID, SeriesKey
+from .scan import SeriesKey
+from .stack import stack
 from .store import Store, raw_values
 
 if TYPE_CHECKING:
-    import xarray as xr
     from numpy.typing import ArrayLike
 
     from .catalog import Report
@@ -206,11 +210,9 @@ class Series(_BelowDatabase):
         GeometryError
             If there is no geometry, or slices are not equally spaced.
         """
-        from .placement import affine_of
-
         frames = self.frames()
-        order = np.argsort(frames.values("slice_location"), kind="stable")
-        return affine_of(stacked_xarray(frames.take(order), ("slice_location",), duplicates="first"))
+        grid = stack(frames, ("slice_location",), duplicates="first")
+        return affine_of(to_dataarray(frames, grid))
 
     def new_sibling(self, **values: Any) -> Series:
         """Make a new, empty series in the same study, whose images will be derived from this one's.
@@ -272,15 +274,15 @@ class Series(_BelowDatabase):
         da = derive.as_dataarray(array, dims, coords)
         self.set_xarray(da, like=like, range=range)
 
-    def save(self, path: str | os.PathLike[str] | None = None) -> None:
-        """Write the series as DICOM files; see `Record.save`."""
-        super().save(path)
-
 
 def _require_series(records: Sequence[Record]) -> None:
     strangers = [type(record).__name__ for record in records if not isinstance(record, Record)]
     if strangers or not records:
         raise RecordError(f"a list of series is expected, not {strangers or 'an empty list'}")
+
+
+def _series_keys(record: Record) -> list[SeriesKey]:
+    return record._store.keys(record.key)
 
 
 def _matches(store: Store, key: tuple[str, ...], conditions: dict[str, Any]) -> bool:
@@ -373,6 +375,108 @@ def database(path: str | os.PathLike[str] | None = None) -> Database:
     return Database(store, ())
 
 
+def as_series(
+    array: ArrayLike | xr.DataArray,
+    dims: Sequence[str] | None = None,
+    *,
+    coords: Any = None,
+    spacing: float | Sequence[float] | None = None,
+    affine: ArrayLike | None = None,
+    range: tuple[float, float] | None = None,  # noqa: A002 - the word of S5
+    dtype: str | None = None,
+    **values: Any,
+) -> Series:
+    """Make a DICOM series in memory from an array.
+
+    Parameters
+    ----------
+    array
+        Shape (columns, rows), (slices, columns, rows) or (times, slices, columns, rows); or as `dims` says; numpy or
+        dask. A DataArray brings its own dims and coordinates.
+    dims
+        Names of the axes, "slice", "row" and "column" among them; others are tags, such as "FlipAngle".
+    coords
+        Values along the axes that are tags, by name.
+    spacing
+        In mm: one number, or (column step, row step, slice step).
+    affine
+        In place of spacing: 4 x 4, from (column, row, slice) index to LPS mm.
+    range
+        (low, high) that values are clipped to.
+    dtype
+        Kind of DICOM image: 'MRImage' or 'mri', the only one.
+    **values
+        Tags of the series, its study and its patient, by keyword.
+
+    Returns
+    -------
+    Series
+        The only one of a database in memory; `save(path)` writes it.
+
+    Raises
+    ------
+    EditError
+        If dims do not fit, or DICOM cannot hold the values.
+    GeometryError
+        If spacing or affine is no geometry.
+    """
+    if dtype is not None:
+        create.sop_class(dtype)
+    labelled = array if isinstance(array, xr.DataArray) else derive.as_slices(array, dims, coords)
+    patient = {name: values.pop(name) for name in list(values) if tags.as_tag(name) in PATIENT_TAGS}
+    study = {name: values.pop(name) for name in list(values) if tags.as_tag(name) in STUDY_TAGS}
+    made = database().new_patient(**patient).new_study(**study).new_series(**values)
+    derive.fill_series(
+        made._store, SeriesKey(*made.key), labelled, limits=range, spacing=spacing, affine=affine
+    )
+    return made
+
+
+def full(shape: Sequence[int], fill_value: float, dtype: str | None = None, **options: Any) -> Series:
+    """Make a DICOM series in memory whose pixels all have one value.
+
+    Parameters
+    ----------
+    shape
+        (slices, columns, rows), (columns, rows) or (times, slices, columns, rows).
+    fill_value
+        The value; an integer gives an integer series.
+    dtype, **options
+        As in `as_series`.
+    """
+    kind = np.int16 if float(fill_value).is_integer() and abs(fill_value) < 2**15 else np.float64
+    return as_series(dask.array.full(tuple(shape), fill_value, dtype=kind), dtype=dtype, **options)
+
+
+def zeros(shape: Sequence[int], dtype: str | None = None, **options: Any) -> Series:
+    """Make a DICOM series in memory of zeros; see `full`."""
+    return full(shape, 0, dtype, **options)
+
+
+def ones(shape: Sequence[int], dtype: str | None = None, **options: Any) -> Series:
+    """Make a DICOM series in memory of ones; see `full`."""
+    return full(shape, 1, dtype, **options)
+
+
+def empty(shape: Sequence[int], dtype: str | None = None, **options: Any) -> Series:
+    """Make a DICOM series in memory whose pixels are of no account; see `full`."""
+    return full(shape, 0, dtype, **options)
+
+
+def series(array: Any, dtype: str | None = None, **options: Any) -> Series:
+    """Make a DICOM series in memory from a shape, or from an array.
+
+    Parameters
+    ----------
+    array
+        A shape such as (10, 128, 192), which is 10 slices of 128 columns and 192 rows; or an array, see `as_series`.
+    dtype, **options
+        As in `as_series`.
+    """
+    is_shape = isinstance(array, tuple | list) and all(isinstance(size, int | np.integer) for size in array)
+    return empty(array, dtype, **options) if is_shape else as_series(array, dtype=dtype, **options)
+
+
 def merge(records: Sequence[Record], **values: Any) -> Series:
     """Copy the frames of several series into one new series of the first's study.
 
@@ -393,7 +497,7 @@ def merge(records: Sequence[Record], **values: Any) -> Series:
     frames = Frames.concat([record.frames() for record in records])
     if not len(frames):
         raise RecordError("there are no frames to merge")
-    study = Study(first._store, first.frames_key())
+    study = Study(first._store, _series_keys(first)[0][:2])
     target = study.new_series(**{"SeriesDescription": "merged", **values})
     derive.copy_frames(target._store, SeriesKey(*target.key), frames)
     return target
@@ -417,5 +521,3 @@ def to_xarray(records: Sequence[Record], dims: Sequence[Any] | str | None = None
         raise TypeError(f"to_xarray has no option {sorted(unknown)}; there are {sorted(defaults)}")
     return stacked_xarray(frames, dims, **{**defaults, **options})
 
-
-__all__ = ["PATIENT_ID", "SERIES_UID", "STUDY_UID", "Database", "EditError", "Patient", "Series", "Study", "database", "merge", "tags", "to_xarray"]

@@ -18,6 +18,7 @@ from .errors import PixelError, StaleError, UnknownTagError
 from .formats import FORMAT_TAGS, PixelFormat, pixel_format
 from .instance import INSTANCE_UID, format_of, known_rescale
 from .locations import Locations
+from .pixelmodule import NAN_PADDING
 from .rescale import RESCALE_TAGS, Rescale
 from .source import Source, Stamp
 from .tags import PrivateTag, TagLike, UniqueValues
@@ -28,6 +29,7 @@ ENCODING = -1
 T = TypeVar("T")
 # In place of a VR in that pseudo-tag: the pixels are staged, and the rest is their dtype.
 STAGED = "staged"
+_NAN = -2
 CHARSET, SIGNED = 0x00080005, 0x00280103
 _CLASS, _PADDING = 0x00080016, 0x00280120
 _RESCALE_TAGS = (ENCODING, *RESCALE_TAGS, _PADDING)
@@ -357,15 +359,27 @@ class Frames:
         keys = [column[1] for column in columns if len(column[0]) > 1 or (column[1] < 0).any()]
         if ENCODING in self.columns and self.columns[ENCODING].codes is not None:
             keys.append(self.columns[ENCODING].all_codes(len(self)))
+        if _PADDING in wanted and self._nan_rows.any():
+            keys.append(self._nan_rows.astype(np.int32))
         if not keys:
             return [build(self._getter(0))], np.zeros(len(self), np.int32)
         _, first, inverse = np.unique(np.stack(keys, axis=1), axis=0, return_index=True, return_inverse=True)
         return [build(self._getter(row)) for row in first.tolist()], inverse.reshape(-1).astype(np.int32)
 
+    @cached_property
+    def _nan_rows(self) -> NDArray[np.bool_]:
+        """The rows in which a private element of xdicom says that padding stands for NaN."""
+        if _PADDING not in self.columns:
+            return np.zeros(len(self), bool)
+        rows: NDArray[np.bool_] = self._private(NAN_PADDING)[1] >= 0
+        return rows
+
     def _getter(self, row: int) -> Callable[[int], object]:
         """Return what gives the decoded value of a tag in one row: None where absent, "" where empty."""
 
         def get(tag: int) -> object:
+            if tag == _NAN:
+                return bool(self._nan_rows[row])
             if tag == ENCODING:
                 column = self.columns.get(ENCODING)
                 return None if column is None else column.values[column.all_codes(len(self))[row]]
@@ -385,6 +399,15 @@ class Frames:
             return _row_format(get, *encoding) if isinstance(encoding, tuple) else PixelError("it has no pixels")
         except PixelError as error:
             return error
+
+    def images(self) -> "Frames":
+        """Return the rows that are images, readable or not; all others are browsable only."""
+        column = self.columns.get(ENCODING)
+        if column is None:
+            return self.take([])
+        is_image = np.array([vr == STAGED or b"|" in value for vr, value in column.values] + [False], bool)  # type: ignore[operator]
+        rows = np.flatnonzero(is_image[column.all_codes(len(self))])
+        return self if len(rows) == len(self) else self.take(rows)
 
     def check_pixels(self) -> None:
         """Raise where some row has no pixels that can be read, and say what it is.
@@ -416,9 +439,10 @@ class Frames:
 
 
 def _rescale(get: Callable[[int], object]) -> Rescale:
-    """Return the rescale of a row; staged NaN are known by their padding value."""
+    """Return the rescale of a row; NaN are known by their padding value where xdicom staged or wrote them."""
     encoding, padding = get(ENCODING), get(_PADDING)
-    if isinstance(encoding, tuple) and encoding[0] == STAGED and isinstance(padding, int):
+    is_staged = isinstance(encoding, tuple) and encoding[0] == STAGED
+    if isinstance(padding, int) and (is_staged or get(_NAN)):
         return replace(known_rescale(get), padding=padding)
     return known_rescale(get)
 

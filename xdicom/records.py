@@ -6,6 +6,7 @@ How a record finds its children, and how it is made, is in `database`.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -14,8 +15,10 @@ import numpy as np
 from . import array as lazy
 from . import tags
 from .dims import order_frames
-from .errors import MissingPackageError, RecordError, UnknownTagError
+from .display import Progress
+from .errors import MissingPackageError, RecordError, SaveError, UnknownTagError
 from .frames import ATTRIBUTES, Frames
+from .saving import save_copy
 from .stack import infer_dims, stack
 from .tags import UniqueValues
 
@@ -204,6 +207,32 @@ class Record:
             self.frames(), dims, chunks=chunks, rescale=rescale, dtype=dtype, missing=missing, duplicates=duplicates
         )
 
+    # -- writing
+
+    def save(self, path: str | os.PathLike[str] | None = None) -> None:
+        """Write the record as DICOM files into a folder, under the same UIDs.
+
+        Parameters
+        ----------
+        path
+            A folder outside the database's own. What is staged is written too, and stays staged in the source. A
+            database in memory, or the only series of one, lives in the folder from then on.
+
+        Raises
+        ------
+        SaveError
+            If there is nothing to write, no path for a database in memory, or the folder cannot take the files.
+        """
+        self._require()
+        if path is None:
+            place = "this database is in memory" if self._store.in_memory else "saving in place is not available yet"
+            raise SaveError(f"{place}: give a folder, save('folder')")
+        keys = self._store.keys(self._key)
+        with Progress("saving", unit="files") as progress:
+            save_copy(self._store, keys, path, progress)
+        if self._store.in_memory and keys == self._store.keys():
+            self._store.settle(path)
+
     def problems(self) -> list[Problem]:
         """Return what is wrong with files of the database, each as (path, reason)."""
         return self._store.problems()
@@ -227,7 +256,7 @@ def stacked_ndarray(
     duplicates: Duplicates,
 ) -> Any:
     """Read frames into shape (x, y, *dims), straight from where they are; see `Record.ndarray`."""
-    frames.check_pixels()
+    frames = readable(frames)
     if dims is None:
         order, shape, coords = order_frames(frames), (len(frames),), {}
     else:
@@ -238,6 +267,13 @@ def stacked_ndarray(
     values = values.reshape(*shape, *values.shape[1:])
     moved = np.moveaxis(values, [len(shape) + 1, len(shape)], [0, 1])
     return (moved, coords) if return_coords else moved
+
+
+def readable(frames: Frames) -> Frames:
+    """Return the rows that are images; raise where there are none, or one cannot be read."""
+    images = frames.images()
+    (images if len(images) else frames).check_pixels()
+    return images
 
 
 def read_frames(frames: Frames, order: NDArray[np.intp], dtype: DTypeLike | None) -> NDArray[Any]:
@@ -268,7 +304,7 @@ def stacked_xarray(
     duplicates: Duplicates,
 ) -> xr.DataArray:
     """Arrange frames as a lazy DataArray; see `Record.to_xarray`."""
-    frames.check_pixels()
+    frames = readable(frames)
     names = infer_dims(frames) if dims is None else _as_dims(dims)
     grid = stack(frames, names, missing=missing, duplicates=duplicates)
     return lazy.to_dataarray(frames, grid, chunks=chunks, rescale=rescale, dtype=dtype)

@@ -79,7 +79,7 @@ def stage_array(array: da.Array, folder: Path, frame_ndim: int = 2) -> StagedArr
     for part in dict.fromkeys(parts):
         part.mkdir(mode=0o700, parents=True, exist_ok=True)
     results = blocks.map_blocks(
-        _write_block, folder=os.fspath(folder), chunk=chunk, dtype=object, chunks=((1,) * n for n in grid), meta=_META
+        _write_block, folder=os.fspath(folder), chunk=chunk, dtype=object, chunks=tuple((1,) * n for n in grid), meta=_META
     )
     found: NDArray[Any] = np.asarray(results.compute()).reshape(-1)
     for part in dict.fromkeys(parts):
