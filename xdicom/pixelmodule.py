@@ -16,6 +16,8 @@ NAN_PADDING = PrivateTag("xdicom", 0x0029, 0x01)
 """Private element, CS "YES": PixelPaddingValue stands for NaN. Without it, padding is a value like others."""
 
 _CHARSET, _IMAGE_TYPE, _SOP_CLASS, _SOP_INSTANCE = 0x00080005, 0x00080008, 0x00080016, 0x00080018
+_FRAME_TYPE, _CONVERSION, _PHASE_DIRECTION, _SCANNING = 0x00089007, 0x00080064, 0x00181312, 0x00180020
+_LATERALITY, _FRAME_LATERALITY, _MANUFACTURER = 0x00200060, 0x00209072, 0x00080070
 _DERIVATION, _SOURCES, _SERIES = 0x00082111, 0x00082112, 0x0020000E
 _SAMPLES, _PHOTOMETRIC, _PLANAR, _ROWS, _COLUMNS = 0x00280002, 0x00280004, 0x00280006, 0x00280010, 0x00280011
 _ALLOCATED, _STORED, _HIGH_BIT, _SIGNED = 0x00280100, 0x00280101, 0x00280102, 0x00280103
@@ -30,7 +32,8 @@ _STALE_PIXELS = frozenset(
         *(0x00280104, 0x00280105, _SMALLEST, _LARGEST, 0x00280108, 0x00280109, 0x00280110, 0x00280111),  # extremes
         *(_PADDING, 0x00280121, 0x00280122, 0x00280123, 0x00280124, 0x00280125),  # padding
         *(_CENTER, _WIDTH, 0x00281055, _WINDOW_FUNCTION, 0x00283010),  # VOI LUT
-        *(_INTERCEPT, _SLOPE, _RESCALE_TYPE, 0x00283000, 0x00409096),  # modality LUT, real-world value mapping
+        *(_INTERCEPT, _SLOPE, _RESCALE_TYPE, 0x00283000),  # modality LUT
+        *(0x00409096, *range(0x00409210, 0x00409217), 0x00409220, 0x00409224, 0x00409225),  # real-world value mapping
         *range(0x00281101, 0x00281105), *range(0x00281111, 0x00281114), 0x00281199,  # palettes
         *range(0x00281201, 0x00281205), *range(0x00281211, 0x00281215), *range(0x00281221, 0x00281225),
         *(0x00281402, 0x00281404, 0x00281405, 0x0028140B, 0x0028140C, 0x0028140D, 0x00281410, 0x00282000, 0x00282002),
@@ -51,6 +54,7 @@ _STALE_OBJECT = frozenset(
         *(0x00181063, 0x00181065, 0x00181066, 0x00180040, 0x00082142, 0x00082143, 0x00082144, 0x00181244),  # cine
         *(0x00200242, 0x00209161, 0x00209162, 0x00209163, 0x00209228),  # concatenation
         *(0x00209221, 0x00209222, 0x00209311, 0x52009229, 0x52009230),  # dimensions, functional groups
+        *(0x00209056, 0x00209057, 0x00209128, 0x00209157, _FRAME_TYPE, 0x00089205, 0x00089206, 0x00089207),  # of frames
         *(0x04000100, 0x04000105, 0x04000401, 0x04000402, 0x4FFE0001, 0xFFFAFFFA, 0xFFFCFFFC),  # signatures, padding
     }
 )  # fmt: skip
@@ -64,6 +68,9 @@ _STALE_TILES = {
 
 _CT, _MR, _PET = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.128"
 _SECONDARY, _ULTRASOUND, _XA = "1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.6.1", "1.2.840.10008.5.1.4.1.1.12"
+_PROJECTION = "1.2.840.10008.5.1.4.1.1.1"
+# PS3.3 C.8.7.2, C.8.11.3, C.8.19.3: only unsigned integers.
+_UNSIGNED = {f"{_XA}.1", f"{_XA}.2", *(f"{_PROJECTION}.{n}" for n in ("1", "1.1", "2", "2.1", "3", "3.1"))}
 _CLASSIC = {
     f"{_MR}.1": _MR, f"{_MR}.3": _MR, f"{_MR}.4": _MR, f"{_CT}.1": _CT, f"{_CT}.2": _CT,
     "1.2.840.10008.5.1.4.1.1.130": _PET, f"{_PET}.1": _PET,
@@ -71,11 +78,22 @@ _CLASSIC = {
     "1.2.840.10008.5.1.4.1.1.3.1": _ULTRASOUND, "1.2.840.10008.5.1.4.1.1.6.2": _ULTRASOUND,
     f"{_SECONDARY}.1": _SECONDARY, f"{_SECONDARY}.2": _SECONDARY, f"{_SECONDARY}.3": _SECONDARY,
     f"{_SECONDARY}.4": _SECONDARY,
+    # Segmentation, label map, parametric map, RT dose: images of them are plain ones.
+    "1.2.840.10008.5.1.4.1.1.66.4": _SECONDARY, "1.2.840.10008.5.1.4.1.1.66.7": _SECONDARY,
+    "1.2.840.10008.5.1.4.1.1.30": _SECONDARY, "1.2.840.10008.5.1.4.1.1.481.2": _SECONDARY,
 }  # fmt: skip
+# PS3.3 C.7.3.1: Laterality is wanted for paired body parts, and where none is named (PS3.16 L).
+_PAIRED = frozenset(
+    b"ADRENAL ANKLE ARM AXILLA BREAST CALCANEUS CLAVICLE EAR ELBOW EXTREMITY EYE FEMUR FIBULA FINGER FOOT FOREARM HAND"
+    b" HIP HUMERUS KIDNEY KNEE LEG LUNG OVARY PATELLA RADIUS RIB SCAPULA SHOULDER SIJOINT TESTIS THIGH THUMB TIBIA TMJ"
+    b" TOE ULNA WRIST ZYGOMA".split()
+)
+_BODY_PART, _OTHER_SIDES = 0x00180015, (0x00082218, 0x00200062)
+_SEGMENT_GROUP, _DOSE_GROUP = 0x0062, 0x3004
 # Type 1 and 2 elements of the classic modules that their enhanced kin lack (PS3.3 C.8.2.1, C.8.3.1).
 _REQUIRED: dict[str, dict[int, tuple[str, bytes]]] = {
     _MR: {
-        0x00180020: ("CS", b"RM"), 0x00180021: ("CS", b"NONE"), 0x00180022: ("CS", b""), 0x00180023: ("CS", b""),
+        0x00180021: ("CS", b"NONE"), 0x00180022: ("CS", b""), 0x00180023: ("CS", b""),
         0x00180081: ("DS", b""), 0x00180091: ("IS", b""), 0x00180080: ("DS", b""), 0x00180050: ("DS", b""),
         0x00201040: ("LO", b""),
     },
@@ -83,6 +101,7 @@ _REQUIRED: dict[str, dict[int, tuple[str, bytes]]] = {
         0x00180050: ("DS", b""), 0x00180060: ("DS", b""), 0x00200012: ("IS", b""), 0x00201040: ("LO", b""),
         _INTERCEPT: ("DS", b"0"), _SLOPE: ("DS", b"1"),
     },
+    _SECONDARY: {_CONVERSION: ("CS", b"WSD"), 0x00200020: ("CS", b"")},
 }  # fmt: skip
 
 
@@ -153,7 +172,7 @@ def replace_pixels(header: Values, module: Values) -> dict[int, tuple[str, bytes
     private = _of_creators(header, _STALE_PRIVATE) | _of_creators(header, {NAN_PADDING})
     result = {tag: value for tag, value in header.items() if tag not in _STALE_PIXELS and tag not in private}
     result.update(module)
-    if result[_PHOTOMETRIC][1] == b"MONOCHROME2" and header.get(_PHOTOMETRIC, ("", b""))[1].strip() == b"MONOCHROME1":
+    if result[_PHOTOMETRIC][1] == b"MONOCHROME2" and _code(header, _PHOTOMETRIC) == b"MONOCHROME1":
         result[_PHOTOMETRIC] = "CS", b"MONOCHROME1"  # shown inverted, as before
     if _SLOPE in result:
         _settle_rescale(result, header)
@@ -161,6 +180,7 @@ def replace_pixels(header: Values, module: Values) -> dict[int, tuple[str, bytes
         creator, tag = private_block(result, NAN_PADDING)
         result[creator] = "LO", NAN_PADDING.creator.encode()
         result[tag] = "CS", b"YES"
+        result.setdefault(_MANUFACTURER, ("LO", b""))  # PS3.3 C.7.5.1, the module that padding belongs to
     return result
 
 
@@ -206,17 +226,19 @@ def derived_header(
     result = replace_pixels(kept, module)
     result[_IMAGE_TYPE] = "CS", _derived_type(header)
     result[_SOP_INSTANCE], result[_SERIES] = ("UI", sop_instance.encode()), ("UI", series.encode())
-    old_class = header.get(_SOP_CLASS, ("UI", b""))[1].strip(b"\0 ").decode("ascii", "replace")
-    if old_class in _CLASSIC:
-        result[_SOP_CLASS] = "UI", _CLASSIC[old_class].encode()
-        result = _REQUIRED.get(_CLASSIC[old_class], {}) | result
+    _settle_class(result, _text(header, _SOP_CLASS))
     items = [_reference(source) for source in dict.fromkeys(sources)]
     if items:
         result[_SOURCES] = "SQ", sequence_bytes(items)
     if description:
-        charset = header.get(_CHARSET, ("CS", b""))[1].decode("ascii", "replace").strip()
-        result[_DERIVATION] = "ST", encode(_DERIVATION, "ST", description, charset=charset)
+        result[_DERIVATION] = "ST", encode(_DERIVATION, "ST", description, charset=_text(header, _CHARSET))
     return dict(sorted((result | dict(changes or {})).items()))
+
+
+def wants_zero_intercept(header: Values) -> bool:
+    """Whether an image of this header must have RescaleIntercept 0 (PS3.3 C.8.9.4), for `quantise.choose`."""
+    sop_class = _text(header, _SOP_CLASS)
+    return _CLASSIC.get(sop_class, sop_class) == _PET
 
 
 def private_block(header: Mapping[int, object], private: PrivateTag) -> tuple[int, int]:
@@ -260,12 +282,62 @@ def _is_overlay(tag: int) -> bool:
     return tag >> 24 == 0x60 and not tag >> 16 & 1
 
 
+def _text(header: Values, tag: int) -> str:
+    return _code(header, tag).decode("ascii", "replace")
+
+
 def _image_type(header: Values) -> list[bytes]:
-    return [value.strip(b" \0") for value in header.get(_IMAGE_TYPE, ("CS", b""))[1].split(b"\\")]
+    """Return the type of the frame, which in enhanced files says more than that of the file."""
+    value = header.get(_FRAME_TYPE) or header.get(_IMAGE_TYPE) or ("CS", b"")
+    return [part.strip(b" \0") for part in value[1].split(b"\\")]
 
 
 def _derived_type(header: Values) -> bytes:
     return b"\\".join([b"DERIVED", b"SECONDARY", *(v for v in _image_type(header)[2:] if v not in _TILED_TYPES)])
+
+
+def _settle_class(result: dict[int, tuple[str, bytes]], old: str) -> None:
+    """Give an image the SOP class of a single frame that can hold its pixels, and what that class requires."""
+    new = _CLASSIC.get(old, old)
+    bits, signed = (int.from_bytes(result[tag][1], "little") for tag in (_ALLOCATED, _SIGNED))
+    if (new == _ULTRASOUND and bits > 8) or (new in _UNSIGNED and signed):
+        new = _SECONDARY
+    if new == old:
+        return
+    result[_SOP_CLASS] = "UI", new.encode()
+    if new == _MR:
+        _settle_mr(result)
+    if new == _SECONDARY:
+        for tag in [tag for tag in result if tag >> 16 in (_SEGMENT_GROUP, _DOSE_GROUP)]:
+            del result[tag]
+    part, side = _code(result, _BODY_PART), _code(result, _FRAME_LATERALITY)
+    result.pop(_FRAME_LATERALITY, None)
+    if side in (b"R", b"L") or part in _PAIRED or not (part or any(tag in result for tag in _OTHER_SIDES)):
+        result.setdefault(_LATERALITY, ("CS", side if side in (b"R", b"L") else b""))
+    for tag, value in _REQUIRED.get(new, {}).items():
+        result.setdefault(tag, value)
+
+
+def _settle_mr(result: dict[int, tuple[str, bytes]]) -> None:
+    """Say in the terms of the classic MR image (PS3.3 C.8.3.1) what the enhanced one says in its own."""
+    if _SCANNING not in result:
+        echo = _code(result, 0x00189008)
+        terms = {
+            b"SE": echo in (b"SPIN", b"BOTH"),
+            b"GR": echo in (b"GRADIENT", b"BOTH"),
+            b"IR": _code(result, 0x00189009) == b"YES" or 0x00180082 in result,
+            b"EP": _code(result, 0x00189018) == b"YES",
+        }
+        result[_SCANNING] = "CS", b"\\".join(term for term, holds in terms.items() if holds) or b"RM"
+    direction = _code(result, _PHASE_DIRECTION)
+    if direction == b"COLUMN":
+        result[_PHASE_DIRECTION] = "CS", b"COL"
+    elif direction == b"OTHER":
+        del result[_PHASE_DIRECTION]
+
+
+def _code(header: Values, tag: int) -> bytes:
+    return header[tag][1].strip(b"\0 ") if tag in header else b""
 
 
 def _settle_rescale(result: dict[int, tuple[str, bytes]], header: Values) -> None:
@@ -274,7 +346,7 @@ def _settle_rescale(result: dict[int, tuple[str, bytes]], header: Values) -> Non
         del result[_SLOPE], result[_INTERCEPT]
     elif _RESCALE_TYPE in header:
         result[_RESCALE_TYPE] = header[_RESCALE_TYPE]
-    elif header.get(_SOP_CLASS, ("UI", b""))[1].strip(b"\0 ").decode("ascii", "replace") not in (_CT, _PET):
+    elif _CLASSIC.get(_text(header, _SOP_CLASS), _text(header, _SOP_CLASS)) not in (_CT, _PET):
         result[_RESCALE_TYPE] = "LO", b"US"  # unspecified; in CT its absence means HU
 
 
@@ -283,7 +355,7 @@ def _window(low: float, high: float, *, exact: bool) -> dict[int, tuple[str, byt
     if exact:  # PS3.3 C.11.2.1.2.1: the LINEAR function is meant for integers
         centre, width = (low + high + 1) / 2, high - low + 1
         return {_CENTER: _ds(_CENTER, centre), _WIDTH: _ds(_WIDTH, width)}
-    width = high - low if high > low else 1.0
+    width = min(high - low, 1e308) if high > low else 1.0
     window = {_CENTER: _ds(_CENTER, low / 2 + high / 2), _WIDTH: _ds(_WIDTH, width)}
     return window | {_WINDOW_FUNCTION: ("CS", b"LINEAR_EXACT")}
 
