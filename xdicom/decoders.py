@@ -205,17 +205,21 @@ def _decode_rle(data: bytes, fmt: PixelFormat) -> Decoded:
 def _unpack_bits(segment: bytes, length: int) -> bytearray:
     """Return `length` bytes of a PackBits segment; surplus is left alone, so that a bomb cannot go off."""
     found, position = bytearray(), 0
+    extend = found.extend
     try:
         while len(found) < length:
-            code = segment[position]
-            if code < 128:
-                found += segment[position + 1 : position + code + 2]
-                position += code + 2
-            elif code > 128:
-                found += segment[position + 1 : position + 2] * (257 - code)
-                position += 2
-            else:  # 128 stands for nothing
-                position += 1
+            for _ in range(
+                (length - len(found) + 127) // 128
+            ):  # none of these steps can overshoot by more than one run
+                code = segment[position] + 1
+                if code < 129:
+                    extend(segment[position + 1 : position + 1 + code])
+                    position += code + 1
+                elif code > 129:
+                    extend(segment[position + 1 : position + 2] * (258 - code))
+                    position += 2
+                else:  # 128 stands for nothing
+                    position += 1
     except IndexError:
         raise PixelError(f"a segment of the RLE frame yields {len(found)} bytes, expected {length}") from None
     return found[:length]
