@@ -13,7 +13,8 @@ import pytest
 from xdicom import locations as locations_module
 from xdicom.errors import PixelError
 from xdicom.formats import EXPLICIT_LITTLE
-from xdicom.locations import Locations, pack_columns, uid_hash, unpack_columns
+from xdicom.instance import uid_hash
+from xdicom.locations import Locations, pack_columns, unpack_columns
 from xdicom.pixels import PixelFormat, Rescale
 from xdicom.source import Source, Stamp
 

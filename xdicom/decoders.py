@@ -207,10 +207,8 @@ def _unpack_bits(segment: bytes, length: int) -> bytearray:
     found, position = bytearray(), 0
     extend = found.extend
     try:
-        while len(found) < length:
-            for _ in range(
-                (length - len(found) + 127) // 128
-            ):  # none of these steps can overshoot by more than one run
+        while len(found) < length:  # looked at every few runs, of 128 bytes at most each
+            for _ in range((length - len(found) + 127) // 128):
                 code = segment[position] + 1
                 if code < 129:
                     extend(segment[position + 1 : position + 1 + code])

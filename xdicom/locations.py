@@ -4,7 +4,6 @@ It holds no values of tags and no open file; how bytes become values is known in
 """
 
 import hashlib
-import importlib
 import os
 import zlib
 from collections.abc import Iterable, Sequence
@@ -12,12 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from itertools import groupby, pairwise
 from operator import itemgetter
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import PixelError, StaleError, XdicomError
+from .instance import relocate, uid_hash
 from .pixels import (
     WHOLE,
     FrameReader,
@@ -33,21 +33,6 @@ from .source import Source
 
 _COLUMNS = ("file", "number", "offset", "length", "format_codes", "rescale_codes", "uids")
 _DTYPES = (np.int32, np.int32, np.int64, np.int64, np.int32, np.int32, np.uint64)
-_UID_BYTES = 8
-
-Found = tuple[int, int, PixelFormat, Rescale]
-
-
-class Relocate(Protocol):
-    """What `xdicom.scan.relocate` is: find a frame in a file by hash of its SOPInstanceUID and frame number."""
-
-    def __call__(self, source: Source, uid: int, number: int) -> Found | None:
-        """Return offset, length, format and rescale of the frame, or None where the file has it no more."""
-
-
-def uid_hash(uid: str) -> int:
-    """Return 8 bytes of a SOPInstanceUID's hash as an unsigned integer."""
-    return int.from_bytes(hashlib.blake2b(uid.encode(), digest_size=_UID_BYTES).digest(), "little")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -315,8 +300,6 @@ class Locations:
         path, number = os.fsdecode(source.path), int(self.number[index])
         if fmt.kind == "staged":
             raise StaleError(f"the staged pixels in {path!r} are no longer those of this array: rescan()")
-        # How a file becomes rows is known in scan, which imports this module.
-        relocate: Relocate = importlib.import_module("xdicom.scan").relocate
         try:
             found = relocate(source, int(self.uids[index]), number)
         except XdicomError as error:
