@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import dask.array
 import numpy as np
 import xarray as xr
-from dask.base import tokenize
 from numpy.typing import DTypeLike, NDArray
 
 from .coordinates import describe
 from .dims import SLICE_DIMS
+from .selection import Selection, selectable
 from .placement import POSITION_NAME, place
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def to_dataarray(
     described, attrs = describe(frames, grid, placed)
     if problem:
         attrs["geometry_problem"] = problem
+    attrs["stack_dims"] = " ".join(grid.dims)
     coords = {**described, **placed, **grid.coords}
     data = lazy.read_all() if chunks is None else lazy.chunked(chunk_sizes(lazy.shape, lazy.dtype, dims, chunks))
     variables = {name: (*coord, _units(name, coord[1])) for name, coord in coords.items()}
@@ -197,10 +198,7 @@ class FrameArray:
 
     def chunked(self, sizes: Slices) -> dask.array.Array:
         """Return a dask array of it, named by what it reads: the same frames give the same name, others another."""
-        name = f"pixels-{tokenize(self, sizes)}"
-        meta = np.empty((0,) * self.ndim, self.dtype)
-        array: dask.array.Array = dask.array.from_array(self, sizes, name=name, meta=meta)  # type: ignore[no-untyped-call]
-        return array
+        return selectable(Selection.all_of(self), sizes)
 
     def read_all(self) -> NDArray[Any]:
         """Read all of it, now, on all processors where that helps."""

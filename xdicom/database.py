@@ -224,7 +224,15 @@ class Series(_BelowDatabase):
         """
         return _new_series(self.study, values, SeriesKey(*self._key))
 
-    def set_xarray(self, da: xr.DataArray, *, like: Series | None = None, range: tuple[float, float] | None = None) -> None:  # noqa: A002
+    def set_xarray(
+        self,
+        da: xr.DataArray,
+        *,
+        like: Series | None = None,
+        range: tuple[float, float] | None = None,  # noqa: A002 - the word of S5
+        spacing: float | Sequence[float] | None = None,
+        affine: ArrayLike | None = None,
+    ) -> None:
         """Give an empty series its images; the graph of a lazy array runs once, now.
 
         Parameters
@@ -236,22 +244,30 @@ class Series(_BelowDatabase):
             `new_sibling` was called.
         range
             (low, high) that values are clipped to.
+        spacing, affine
+            Geometry where there is no such series: mm, (column step, row step, slice step); or 4 x 4, from (column, row,
+            slice) index to LPS mm.
 
         Raises
         ------
         EditError
             If the series has images already, or values cannot be held by DICOM.
         """
-        derive.fill_series(self._store, SeriesKey(*self._key), da, like=None if like is None else like.frames(), limits=range)
+        template = None if like is None else like.frames()
+        with Progress("computing", unit="tasks") as progress:
+            derive.fill_series(
+                self._store,
+                SeriesKey(*self._key),
+                da,
+                like=template,
+                limits=range,
+                spacing=spacing,
+                affine=affine,
+                progress=progress,
+            )
 
     def set_ndarray(
-        self,
-        array: ArrayLike,
-        dims: Sequence[Any] | str | None = None,
-        coords: Any = None,
-        *,
-        like: Series | None = None,
-        range: tuple[float, float] | None = None,  # noqa: A002
+        self, array: ArrayLike, dims: Sequence[Any] | str | None = None, coords: Any = None, **options: Any
     ) -> None:
         """Give an empty series its images, in the shape that `ndarray` returns.
 
@@ -263,7 +279,7 @@ class Series(_BelowDatabase):
             Names of the further axes.
         coords
             One sequence of values a dim.
-        like, range
+        **options
             As in `set_xarray`.
 
         Raises
@@ -271,8 +287,7 @@ class Series(_BelowDatabase):
         EditError
             If shapes and coords disagree, the series has images already, or values cannot be held by DICOM.
         """
-        da = derive.as_dataarray(array, dims, coords)
-        self.set_xarray(da, like=like, range=range)
+        self.set_xarray(derive.as_dataarray(array, dims, coords), **options)
 
 
 def _require_series(records: Sequence[Record]) -> None:

@@ -16,11 +16,11 @@ from .edits import inline
 from .errors import EditError
 from .explicit import explicit_values
 from .frames import ENCODING, STAGED, Column, Files, Frames, Known
-from .likeness import changed_tags, nearest_rows
+from .likeness import SLICE_NAMES, changed_tags, nearest_rows
 from .naming import new_uid
 from .pixelmodule import SourceImage, derived_header, pixel_module
 from .scan import SeriesKey
-from .staging import StagedArray
+from .staging import Progress, StagedArray
 from .store import Store
 from .tables import TableBuilder
 from .walker import EXPLICIT
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 Header = dict[int, Known]
 Limits = tuple[float, float] | None
+Spacing = float | Sequence[float] | None
 
 _CLASS, _INSTANCE, _SERIES, _NUMBER = 0x00080016, 0x00080018, 0x0020000E, 0x00200013
-_FRAMES = 0x00280008
-_SYNTAX = 0x00020010
+_FRAMES, _POSITION, _LOCATION = 0x00280008, 0x00200032, 0x00201041
 
 
 def as_dataarray(array: "ArrayLike", dims: Sequence[Any] | str | None, coords: Any) -> xr.DataArray:
@@ -107,8 +107,9 @@ def fill_series(
     *,
     like: Frames | None = None,
     limits: Limits = None,
-    spacing: float | Sequence[float] | None = None,
+    spacing: Spacing = None,
     affine: "ArrayLike | None" = None,
+    progress: Progress | None = None,
 ) -> None:
     """Stage the images of an empty series; a lazy array is computed once.
 
@@ -124,6 +125,8 @@ def fill_series(
         (low, high) that values are clipped to.
     spacing, affine
         Geometry where nothing is cloned, see `create.slice_geometry`.
+    progress
+        Called with the number of tasks done and that of all.
 
     Raises
     ------
@@ -136,10 +139,12 @@ def fill_series(
     ordered, lead, frame_ndim = _ordered(array)
     template = like if like is not None else _source_frames(store, key, array)
     template = None if template is None else template.images()
+    if template is not None and (spacing is not None or affine is not None):
+        raise EditError("the geometry is that of the series that headers are cloned from: give no spacing or affine")
     data = ordered.data if isinstance(ordered.data, da.Array) else da.from_array(ordered.values)
     if limits is not None:
         data = data.clip(*limits)
-    staged = store.edits.stage_pixels(data, frame_ndim)
+    staged = store.edits.stage_pixels(data, frame_ndim, progress)
     chosen = quantise.choose(
         array.dtype,
         staged.extent.low,
@@ -247,22 +252,40 @@ def _synthetic_headers(
     lead: tuple[str, ...],
     module: Header,
     fixed: Header,
-    spacing: float | Sequence[float] | None,
+    spacing: Spacing,
     affine: "ArrayLike | None",
 ) -> list[Header]:
     """Make a header for each image of a series that comes from nowhere."""
     shape = [array.sizes[name] for name in lead]
-    slices = shape[-1]
+    axis = next((i for i, name in enumerate(lead) if name in SLICE_NAMES), len(lead) - 1)
     shared = create.encoded(create.synthetic_header())
-    geometry = create.slice_geometry(slices, spacing=spacing, affine=affine)
-    changes = changed_tags(array, lead, None, np.zeros(int(np.prod(shape)), np.intp))
+    geometry = [create.encoded(values) for values in _slices(array, lead[axis], spacing, affine)]
+    index = np.indices(shape)[axis].reshape(-1).tolist()
+    changes = changed_tags(array, lead, None, np.zeros(len(index), np.intp))
     headers = []
-    for i in range(int(np.prod(shape))):
+    for i, place in enumerate(index):
         own = {_INSTANCE: ("UI", new_uid().encode()), _NUMBER: ("IS", str(i + 1).encode())}
-        placed = create.encoded(geometry[i % slices])
         kept = {tag: raw for tag, raw in changes[i].items() if raw is not None}
-        headers.append({**shared, **placed, **module, **fixed, **kept, **own})
+        headers.append({**shared, **geometry[place], **module, **fixed, **kept, **own})
     return headers
+
+
+def _slices(
+    array: xr.DataArray, dim: str, spacing: Spacing, affine: "ArrayLike | None"
+) -> list[dict[int, object]]:
+    """Return the geometry of each slice; a slice coordinate in mm says where slices lie, if nothing else does."""
+    count = array.sizes[dim]
+    along = array.coords[dim].values if dim in SLICE_NAMES and dim in array.coords else None
+    if along is None or affine is not None or along.dtype.kind not in "if":
+        return create.slice_geometry(count, spacing=spacing, affine=affine)
+    steps = np.diff(along.astype(np.float64))
+    step = float(np.median(np.abs(steps))) if steps.size and steps.all() else 1.0
+    in_plane = np.broadcast_to(1.0 if spacing is None else np.asarray(spacing, float), 3)
+    placed = create.slice_geometry(count, spacing=(float(in_plane[0]), float(in_plane[1]), step))
+    return [
+        {**values, _POSITION: (0.0, 0.0, float(place)), _LOCATION: float(place)}
+        for values, place in zip(placed, along.tolist(), strict=True)
+    ]
 
 
 def row_headers(frames: Frames) -> list[Header]:

@@ -15,7 +15,7 @@ import numpy as np
 from .catalog import Catalog, SeriesTables
 from .frames import Column, Frames, Known, Raw
 from .scan import SeriesKey
-from .staging import StagedArray, stage_array
+from .staging import Progress, StagedArray, stage_array
 from .tables import Table
 
 PIXELS_FOLDER = "edits.zarr"
@@ -78,13 +78,15 @@ class Edits:
                 connection.execute("INSERT OR REPLACE INTO follows VALUES (?, ?, ?, ?, ?, ?)", [*key, *source])
         self._frames.pop(key, None)
 
-    def stage_pixels(self, array: da.Array, frame_ndim: int = 2) -> StagedArray:
+    def stage_pixels(
+        self, array: da.Array, frame_ndim: int = 2, progress: Progress | None = None
+    ) -> StagedArray:
         """Write pixels where staged ones are kept; nothing refers to them until `stage_frames`."""
         folder = self._catalog.private / PIXELS_FOLDER
         folder.mkdir(mode=0o700, exist_ok=True)
         target = folder / uuid.uuid4().hex
         try:
-            return stage_array(array, target, frame_ndim)
+            return stage_array(array, target, frame_ndim, progress)
         except BaseException:
             shutil.rmtree(target, ignore_errors=True)
             raise

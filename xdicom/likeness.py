@@ -19,7 +19,7 @@ Changes = dict[int, Known | None]
 
 _POSITION, _ORIENTATION, _SPACING = 0x00200032, 0x00200037, 0x00280030
 _SLICE_LOCATION, _ROWS, _COLUMNS = 0x00201041, 0x00280010, 0x00280011
-_SLICE_NAMES = ("SliceLocation", "slice_location", "slice")
+SLICE_NAMES = ("SliceLocation", "slice_location", "slice")
 # What identifies an image or follows from where it lies, and is not taken from coordinates.
 _NOT_TAKEN = frozenset({"InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"})
 
@@ -49,7 +49,7 @@ def nearest_rows(array: xr.DataArray, lead: Sequence[str], template: Frames) -> 
         costs.append(np.linalg.norm(positions[:, None] - known[None], axis=2))
     for name, coord in array.coords.items():
         is_dim = str(name) in lead or coord.ndim == 0
-        if not is_dim or (costs and name in _SLICE_NAMES):
+        if not is_dim or (costs and name in SLICE_NAMES):
             continue
         values = _per_frame(array, lead, str(name))
         there = _numbers(template, str(name))

@@ -5,13 +5,15 @@ Each frame is then a native little-endian image inside a chunk file. What it is 
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dask.array as da
 import numpy as np
+from dask.callbacks import Callback
 from numpy.typing import NDArray
 
 from .errors import EditError
@@ -19,6 +21,7 @@ from .quantise import Extent, check_dtype
 from .source import Stamp
 from .writer import flush_directory
 
+Progress = Callable[[int, int], None]
 _CHUNK_BYTES = 32 << 20
 _SAMPLE = 4096
 
@@ -50,7 +53,9 @@ class StagedArray:
     sample: NDArray[Any]
 
 
-def stage_array(array: da.Array, folder: Path, frame_ndim: int = 2) -> StagedArray:
+def stage_array(
+    array: da.Array, folder: Path, frame_ndim: int = 2, progress: Progress | None = None
+) -> StagedArray:
     """Compute an array once and write it, flushed, into a new folder.
 
     Parameters
@@ -61,6 +66,8 @@ def stage_array(array: da.Array, folder: Path, frame_ndim: int = 2) -> StagedArr
         Must not exist; becomes a zarr v3 array.
     frame_ndim
         2, or 3 with samples.
+    progress
+        Called with the number of tasks done and that of all; not on a distributed cluster.
 
     Raises
     ------
@@ -81,7 +88,8 @@ def stage_array(array: da.Array, folder: Path, frame_ndim: int = 2) -> StagedArr
     results = blocks.map_blocks(
         _write_block, folder=os.fspath(folder), chunk=chunk, dtype=object, chunks=tuple((1,) * n for n in grid), meta=_META
     )
-    found: NDArray[Any] = np.asarray(results.compute()).reshape(-1)
+    with _TaskProgress(progress) if progress else nullcontext():
+        found: NDArray[Any] = np.asarray(results.compute()).reshape(-1)
     for part in dict.fromkeys(parts):
         flush_directory(part)
     flush_directory(folder)
@@ -96,6 +104,18 @@ def stage_array(array: da.Array, folder: Path, frame_ndim: int = 2) -> StagedArr
 
 
 _META = np.empty(0, object)
+
+
+class _TaskProgress(Callback):  # type: ignore[misc]
+    """Tells how many of dask's tasks are done."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__(posttask=self._count)
+        self._progress = progress
+
+    def _count(self, key: object, result: object, dsk: object, state: Mapping[str, Any], worker: object) -> None:
+        done = len(state["finished"])
+        self._progress(done, done + sum(len(state[kind]) for kind in ("ready", "waiting", "running")))
 
 
 def chunk_shape(shape: Sequence[int], itemsize: int, frame_ndim: int) -> tuple[int, ...]:
@@ -178,5 +198,3 @@ def _places(
     frame_bytes = int(np.prod(chunk[len(lead) :])) * itemsize
     return file.astype(np.int32), inside * frame_bytes
 
-
-__all__ = ["StagedArray", "chunk_shape", "stage_array"]

@@ -1,0 +1,128 @@
+"""A dask array whose selections are selections of its source, so that any chain of them reads only what is left.
+
+dask fuses a selection into the reading of a chunk, but only the first of a chain: `a[:, 3][7]` would read a whole chunk.
+"""
+
+from typing import Any, Protocol, Self
+
+import dask.array
+import numpy as np
+from dask.base import normalize_token, tokenize
+from numpy.typing import NDArray
+
+Key = int | range
+
+
+class Readable(Protocol):
+    """What a selection selects from: an array that reads what it is asked for, and pickles small."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __getitem__(self, key: Any) -> NDArray[Any]: ...
+
+
+class Selection:
+    """Part of a readable array, by an int or a range of indices along each of its axes.
+
+    Parameters
+    ----------
+    source
+        The whole.
+    keys
+        One for each axis of the whole; an int drops the axis.
+    """
+
+    def __init__(self, source: Readable, keys: tuple[Key, ...]) -> None:
+        self.source, self.keys = source, keys
+        self.dtype = source.dtype
+        self.shape = tuple(len(key) for key in keys if isinstance(key, range))
+        self.ndim = len(self.shape)
+
+    @classmethod
+    def all_of(cls, source: Readable) -> Self:
+        """Return the selection of everything."""
+        return cls(source, tuple(range(size) for size in source.shape))
+
+    def select(self, key: Any) -> "Selection":
+        """Return a part of it, by ints, slices and one ellipsis."""
+        left = iter(self._expanded(key))
+        return Selection(self.source, tuple(key if isinstance(key, int) else _picked(key, next(left)) for key in self.keys))
+
+    def plain(self, key: Any) -> tuple[Any, ...]:
+        """Return a key with every slice in bounds and an entry for each axis: dask's own arithmetic of slices errs."""
+        parts = zip(self._expanded(key), self.shape, strict=True)
+        return tuple(_as_slice(range(size)[part]) if isinstance(part, slice) else part for part, size in parts)
+
+    def _expanded(self, key: Any) -> list[Any]:
+        """Return one key for each axis, or more where there is a new axis or an index too many."""
+        parts = list(key) if isinstance(key, tuple) else [key]
+        at = next((i for i, part in enumerate(parts) if part is Ellipsis), None)
+        if at is None:
+            return [*parts, *[slice(None)] * (self.ndim - len(parts))]
+        return [*parts[:at], *[slice(None)] * (self.ndim - len(parts) + 1), *parts[at + 1 :]]
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        """Read a part of it: ints, slices, arrays of integers, and an ellipsis."""
+        left = iter(self._expanded(key))
+        keys = (key if isinstance(key, int) else _picked(key, next(left), whole=True) for key in self.keys)
+        return self.source[tuple(keys)]
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        # What is inside a token is not normalised again, but shown as text.
+        return normalize_token(self.source), repr(self.keys)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Selection, (self.source, self.keys)
+
+
+def _picked(key: range, part: Any, *, whole: bool = False) -> Any:
+    """Return the indices that a key picks from a range; with `whole` as a key for the source itself."""
+    if isinstance(part, slice):
+        picked = key[part]
+        return _as_slice(picked) if whole else picked
+    if isinstance(part, int | np.integer):
+        return key[int(part)]
+    return np.arange(key.start, key.stop, key.step)[part]
+
+
+def _as_slice(indices: range) -> slice:
+    """Return the slice that means a range of indices, none of them negative."""
+    if not len(indices):
+        return slice(0, 0)
+    stop = indices[-1] + (1 if indices.step > 0 else -1)
+    return slice(indices[0], None if stop < 0 else stop, indices.step)
+
+
+class SelectableArray(dask.array.Array):  # type: ignore[misc]
+    """A dask array of a selection: its own selections read from the source, all else is dask's."""
+
+    selection: Selection
+
+    def __getitem__(self, key: Any) -> dask.array.Array:
+        parts = key if isinstance(key, tuple) else (key,)
+        is_plain = all(part is Ellipsis or isinstance(part, int | np.integer | slice) for part in parts)
+        if not is_plain or len(parts) - (Ellipsis in parts) > self.ndim:
+            return super().__getitem__(key)
+        chunks = super().__getitem__(self.selection.plain(key)).chunks
+        return selectable(self.selection.select(key), chunks)
+
+
+def selectable(selection: Selection, chunks: tuple[tuple[int, ...], ...], *, prefix: str = "pixels") -> dask.array.Array:
+    """Return a dask array of a selection, named by what it reads.
+
+    Parameters
+    ----------
+    selection
+        What it reads.
+    chunks
+        Sizes of its chunks along each axis.
+    prefix
+        Of its name.
+    """
+    name = f"{prefix}-{tokenize(selection, chunks)}"
+    meta = np.empty((0,) * selection.ndim, selection.dtype)
+    plain: dask.array.Array = dask.array.from_array(selection, chunks, name=name, meta=meta, asarray=False)  # type: ignore[no-untyped-call]
+    array = SelectableArray(plain.dask, plain.name, plain.chunks, meta=meta)
+    array.selection = selection
+    return array
