@@ -20,10 +20,10 @@ _ESCAPE = b"\x1b"
 # Python's codecs of these read and write the escape sequences themselves.
 _SELF_ESCAPING = ("iso2022_jp", "iso2022_jp_2")
 _FRAGMENTS = re.compile(rb"^[^\x1b]+|\x1b[^\x1b]*")
-_PRINTABLE = bytes(range(0x20, 0x7F))
+_PRINTABLE = bytes(range(0x20, 0x7F)) + rb"\x41"
 # PS3.5 6.1.2.5.3: what returns to the first character set; "^" and "=" only in names.
 _RESETS = {False: re.compile(rb"[\r\n\t\f\\]"), True: re.compile(rb"[\r\n\t\f\\^=]")}
-_PIECES = {False: re.compile(r"([\r\n\t\f]+)"), True: re.compile(r"([\^=]+)")}
+_PIECES = {False: re.compile(r"([\r\n\t\f]+)"), True: re.compile(r"([\r\n\t\f^=]+)")}
 _TO_ASCII, _TO_ROMAN = b"\x1b(B", b"\x1b(J"
 
 
@@ -51,8 +51,9 @@ def encodings(charset: str) -> tuple[str, ...]:
 
 
 def _is_text(encoding: str) -> bool:
-    """Return whether bytes of ASCII mean themselves: pydicom takes the name of any codec, "zip" too."""
+    """Return whether ASCII means itself in a codec, and any bytes decode: pydicom takes "zip" and "idna" too."""
     try:
+        bytes(range(256)).decode(encoding, "replace")
         return _PRINTABLE.decode(encoding) == _PRINTABLE.decode("ascii")
     except (LookupError, ValueError):
         return False

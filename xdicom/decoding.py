@@ -67,7 +67,7 @@ def decode(
 
     Examples
     --------
-    >>> decode(0x00280030, "DS", b"0.5\\0.75 ")
+    >>> decode(0x00280030, "DS", b"0.5\\0.75")
     (0.5, 0.75)
     """
     if not raw:

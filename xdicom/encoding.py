@@ -78,13 +78,15 @@ def encode(
     Examples
     --------
     >>> encode(0x00280030, "DS", [0.5, 0.75])
-    b'0.5\\0.75 '
+    b'0.5\\0.75'
     """
     known = concrete_vr(tag, vr, creator=creator, signed=signed)
     try:
         if isinstance(value, UniqueValues):
             value = value.item()
             value = "" if value is None else value
+        if isinstance(value, np.ndarray) and not value.size:
+            value = ""
         if value is None:
             raise UnfitError("None removes an element; type '' for an empty one")
         if known == "SQ" or (known == "UN" and _are_items(value)):

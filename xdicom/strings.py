@@ -9,7 +9,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from pydicom.valuerep import PersonName, format_number_as_ds
@@ -40,9 +40,12 @@ class UnfitError(Exception):
 def number_of(text: str) -> Decimal:
     """Return the number that a text in the form of DS stands for; UnfitError if none."""
     stripped = text.strip(" ")
-    if not _DECIMAL.fullmatch(stripped):
-        raise UnfitError(f"{text!r} is no number")
-    return Decimal(stripped)
+    try:
+        if _DECIMAL.fullmatch(stripped):
+            return Decimal(stripped)
+    except InvalidOperation:  # an exponent of dozens of digits
+        pass
+    raise UnfitError(f"{text!r} is no number")
 
 
 def whole_number(value: object, vr: str, low: int, high: int) -> int:
@@ -51,10 +54,10 @@ def whole_number(value: object, vr: str, low: int, high: int) -> int:
         value = number_of(value)
     if not isinstance(value, int | float | Decimal):
         raise UnfitError(f"VR {vr} takes whole numbers")
-    if not math.isfinite(value) or value != int(value):
-        raise UnfitError(f"VR {vr} takes whole numbers; round {value} first")
-    if not low <= value <= high:
+    if not math.isfinite(value) or not low <= value <= high:
         raise UnfitError(f"VR {vr} holds {low} to {high}")
+    if value != int(value):
+        raise UnfitError(f"VR {vr} takes whole numbers; round {value} first")
     return int(value)
 
 
@@ -63,19 +66,22 @@ def _integer_text(value: object, vr: str) -> str:
 
 
 def _decimal_text(value: object, vr: str) -> str:
-    """Return up to 16 characters; text that fits stays as it is typed."""
-    if isinstance(value, str):
-        stripped = value.strip(" ")
-        value = number_of(value)
-        if len(stripped) <= 16:
-            return stripped
-    if not isinstance(value, int | float | Decimal):
+    """Return up to 16 characters; text that fits stays as it is typed, also inside pydicom's numbers."""
+    number = number_of(value) if isinstance(value, str) else value
+    if not isinstance(number, int | float | Decimal):
         raise UnfitError(f"VR {vr} takes numbers")
-    if not math.isfinite(value):
-        raise UnfitError("VR DS holds finite numbers only")
-    if isinstance(value, int) and abs(value) < 10**15:
-        return str(int(value))
-    return format_number_as_ds(value if isinstance(value, Decimal) else float(value))
+    text = str(value).strip(" ")
+    try:
+        if len(text) > 16 or not _DECIMAL.fullmatch(text):
+            # pydicom cuts off digits of a whole number rather than its ".0".
+            near = float(number)
+            whole = abs(near) < 1e15 and near.is_integer()
+            text = str(int(near)) if whole else format_number_as_ds(near)
+        if math.isfinite(float(text)):
+            return text
+    except (OverflowError, ValueError):  # of an int beyond floats; of NaN
+        pass
+    raise UnfitError("VR DS holds finite numbers only")
 
 
 # -- dates and times
