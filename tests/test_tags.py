@@ -209,7 +209,7 @@ def _raw_value(dataset, tag, header):
     raw = dataset.get_item(tag)
     if isinstance(raw, RawDataElement):
         return raw.VR or "", raw.value or b"", raw.is_implicit_VR, raw.is_little_endian
-    known = header is not None and tag in header.elements
+    known = header is not None and not header.relocated and tag in header.elements
     return (header.vr(tag), header.raw(tag), header.layout.implicit, True) if known else ("", b"", False, False)
 
 
