@@ -80,20 +80,24 @@ def encode(
     >>> encode(0x00280030, "DS", [0.5, 0.75])
     b'0.5\\0.75'
     """
-    known = concrete_vr(tag, vr, creator=creator, signed=signed)
     try:
-        if isinstance(value, UniqueValues):
-            value = value.item()
-            value = "" if value is None else value
-        if isinstance(value, np.ndarray) and not value.size:
-            value = ""
-        if value is None:
-            raise UnfitError("None removes an element; type '' for an empty one")
-        if known == "SQ" or (known == "UN" and _are_items(value)):
-            return _encode_items(value, _Context(charset, signed, implicit or "UN" in (vr, known), 1))
-        return _encode_known(tag, known, value, charset, creator)
+        return _encode_value(tag, vr, value, creator, _Context(charset, signed, implicit, 1))
     except UnfitError as reason:
         raise TagValueError(f"{label(tag)} cannot be {reprlib.repr(value)}: {reason}") from None
+
+
+def _encode_value(tag: int, vr: str, value: object, creator: str, context: "_Context") -> bytes:
+    known = concrete_vr(tag, vr, creator=creator, signed=context.signed)
+    if isinstance(value, UniqueValues):
+        value = value.item()
+        value = "" if value is None else value
+    if isinstance(value, np.ndarray) and not value.size:
+        value = ""
+    if value is None:
+        raise UnfitError("None removes an element; type '' for an empty one")
+    if known == "SQ" or (known == "UN" and _are_items(value)):
+        return _encode_items(value, context._replace(implicit=context.implicit or "UN" in (vr, known)))
+    return _encode_known(tag, known, value, context.charset, creator)
 
 
 def _encode_known(tag: int, vr: str, value: object, charset: str, creator: str) -> bytes:
