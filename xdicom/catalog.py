@@ -16,7 +16,9 @@ import numpy as np
 
 from .errors import CatalogError
 from .folder import is_network, list_files, private_folder
-from .frames import INSTANCE_UID, Column, Files, Frames
+from .columns import Column
+from .frames import Files, Frames
+from .instance import INSTANCE_UID
 from .packing import pack_integers, pack_raws, unpack_integers, unpack_raws
 from .parallel import scan_files
 from .scan import Outcome, SeriesKey

@@ -18,7 +18,8 @@ from .array import to_dataarray
 from .conditions import matching_rows
 from .display import Node, Progress, tree_text
 from .errors import RecordError
-from .frames import Frames, Known
+from .columns import Known
+from .frames import Frames
 from .modules import PATIENT_TAGS, STUDY_TAGS, inherited
 from .naming import new_uid
 from .placement import affine_of
@@ -441,9 +442,7 @@ def as_series(
     patient = {name: values.pop(name) for name in list(values) if tags.as_tag(name) in PATIENT_TAGS}
     study = {name: values.pop(name) for name in list(values) if tags.as_tag(name) in STUDY_TAGS}
     made = database().new_patient(**patient).new_study(**study).new_series(**values)
-    derive.fill_series(
-        made._store, SeriesKey(*made.key), labelled, limits=range, spacing=spacing, affine=affine
-    )
+    derive.fill_series(made._store, SeriesKey(*made.key), labelled, limits=range, spacing=spacing, affine=affine)
     return made
 
 
@@ -535,4 +534,3 @@ def to_xarray(records: Sequence[Record], dims: Sequence[Any] | str | None = None
     if unknown:
         raise TypeError(f"to_xarray has no option {sorted(unknown)}; there are {sorted(defaults)}")
     return stacked_xarray(frames, dims, **{**defaults, **options})
-

@@ -15,7 +15,8 @@ from . import create, quantise, tags
 from .edits import inline
 from .errors import EditError
 from .explicit import explicit_values
-from .frames import ENCODING, STAGED, Column, Files, Frames, Known
+from .columns import ENCODING, STAGED, Column, Known
+from .frames import Files, Frames
 from .likeness import SLICE_NAMES, changed_tags, nearest_rows
 from .naming import new_uid
 from .pixelmodule import SourceImage, derived_header, pixel_module

@@ -13,7 +13,8 @@ import dask.array as da
 import numpy as np
 
 from .catalog import Catalog, SeriesTables
-from .frames import Column, Frames, Known, Raw
+from .columns import Column, Known, Raw
+from .frames import Frames
 from .scan import SeriesKey
 from .staging import Progress, StagedArray, stage_array
 from .tables import Table
@@ -78,9 +79,7 @@ class Edits:
                 connection.execute("INSERT OR REPLACE INTO follows VALUES (?, ?, ?, ?, ?, ?)", [*key, *source])
         self._frames.pop(key, None)
 
-    def stage_pixels(
-        self, array: da.Array, frame_ndim: int = 2, progress: Progress | None = None
-    ) -> StagedArray:
+    def stage_pixels(self, array: da.Array, frame_ndim: int = 2, progress: Progress | None = None) -> StagedArray:
         """Write pixels where staged ones are kept; nothing refers to them until `stage_frames`."""
         folder = self._catalog.private / PIXELS_FOLDER
         folder.mkdir(mode=0o700, exist_ok=True)

@@ -7,81 +7,20 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.uid import UID
 
 from . import tags
-from .errors import PixelError, StaleError, UnknownTagError
-from .formats import FORMAT_TAGS, PixelFormat, pixel_format
-from .instance import INSTANCE_UID, format_of, known_rescale
+from .columns import Column, Known, Raw, Ref, concat_columns
+from .errors import StaleError, UnknownTagError
+from .imagery import check_pixels, image_rows, locate_pixels
 from .locations import Locations
-from .pixelmodule import NAN_PADDING
-from .rescale import RESCALE_TAGS, Rescale
 from .source import Source, Stamp
 from .tags import PrivateTag, TagLike, UniqueValues
-from .walker import EXPLICIT
 
-# A pseudo-tag: VR and tag of the pixel element, and the transfer syntax, also where the file names none.
-ENCODING = -1
-T = TypeVar("T")
-# In place of a VR in that pseudo-tag: the pixels are staged, and the rest is their dtype.
-STAGED = "staged"
-_NAN = -2
 CHARSET, SIGNED = 0x00080005, 0x00280103
-_CLASS, _PADDING = 0x00080016, 0x00280120
-_RESCALE_TAGS = (ENCODING, *RESCALE_TAGS, _PADDING)
-
-
-class Ref(NamedTuple):
-    """A value too long to be kept: where it lies in the row's own file, in bytes."""
-
-    offset: int
-    length: int
-
-
-# A value as it stands in the file: VR as written ("" in implicit VR), and little-endian bytes or where these lie.
-# A plain tuple: scanning makes one for every value that differs between files.
-Raw = tuple[str, bytes | Ref]
-Known = tuple[str, bytes]
-
-
-@dataclass(frozen=True, eq=False)
-class Column:
-    """The raw values of one tag, each once.
-
-    Attributes
-    ----------
-    values
-        Distinct raw values.
-    codes
-        For each row the index of its value, -1 where it has none; None when all rows have the first.
-    """
-
-    values: Sequence[Raw]
-    codes: NDArray[np.int32] | None = None
-
-    def take(self, rows: NDArray[np.intp]) -> "Column | None":
-        """Return the column of some rows, or None where no row has a value."""
-        if self.codes is None:
-            return self
-        codes = self.codes[rows]
-        used = np.unique(codes)
-        if used.size == 0 or used[-1] < 0:
-            return None
-        if used.size == 1:
-            return Column([self.values[used[0]]])
-        has_none = used[0] < 0
-        kept = used[1:] if has_none else used
-        recoded = np.full(len(self.values) + 1, -1, np.int32)
-        recoded[kept] = np.arange(len(kept), dtype=np.int32)
-        return Column([self.values[i] for i in kept], recoded[codes])
-
-    def all_codes(self, count: int) -> NDArray[np.int32]:
-        """Return one code a row, also where all are the same."""
-        return np.zeros(count, np.int32) if self.codes is None else self.codes
 
 
 class Attribute(NamedTuple):
@@ -162,8 +101,10 @@ class Frames:
         return Frames(
             files,
             np.concatenate(
-                [np.where(table.file < 0, -1, table.file + np.int32(shift)).astype(np.int32)
-                 for table, shift in zip(tables, shifts, strict=True)]
+                [
+                    np.where(table.file < 0, -1, table.file + np.int32(shift)).astype(np.int32)
+                    for table, shift in zip(tables, shifts, strict=True)
+                ]
             ),
             np.concatenate([table.number for table in tables]),
             np.concatenate([table.offset for table in tables]),
@@ -209,7 +150,8 @@ class Frames:
             return codes, [(raw, charset, signed) for raw in raws]
         combined = np.stack([codes, charsets[1], signs[1]], axis=1)
         unique, inverse = np.unique(combined, axis=0, return_inverse=True)
-        pairs, recoded = [], np.full(len(unique), -1, np.int32)
+        pairs: list[tuple[Known, str, bool]] = []
+        recoded = np.full(len(unique), -1, np.int32)
         for i, (code, charset_code, sign_code) in enumerate(unique.tolist()):
             if code >= 0:
                 recoded[i] = len(pairs)
@@ -322,139 +264,16 @@ class Frames:
     @cached_property
     def locations(self) -> Locations:
         """Where the pixels of every row are; rows without readable pixels have no format there."""
-        formats, format_codes, _ = self._formats
-        rescales, rescale_codes = self._combinations(_RESCALE_TAGS, _rescale)
-        return Locations.build(
-            root=self.files.root,
-            paths=self.files.paths,
-            stamps=self.files.stamps,
-            file=self.file,
-            number=self.number,
-            offset=self.offset,
-            length=self.length,
-            formats=formats,
-            format_codes=format_codes,
-            rescales=rescales,
-            rescale_codes=rescale_codes,
-            uids=[str(uid) for uid in self.values(INSTANCE_UID)],
-        )
-
-    @cached_property
-    def _formats(self) -> tuple[list[PixelFormat], NDArray[np.int32], dict[int, str]]:
-        """The distinct pixel formats, the one of each row, and by row why it has none."""
-        found, codes = self._combinations((ENCODING, *FORMAT_TAGS), self._format)
-        good = [i for i, fmt in enumerate(found) if isinstance(fmt, PixelFormat)]
-        recoded = np.full(len(found) + 1, -1, np.int32)
-        recoded[good] = np.arange(len(good))
-        reasons = {row: str(found[code]) for row, code in enumerate(codes.tolist()) if code not in good} if len(
-            good
-        ) < len(found) else {}
-        return [fmt for fmt in found if isinstance(fmt, PixelFormat)], recoded[codes], reasons
-
-    def _combinations(
-        self, wanted: Sequence[int], build: Callable[[Callable[[int], object]], T]
-    ) -> tuple[list[T], NDArray[np.int32]]:
-        """Build one thing for each distinct combination of the values of some tags."""
-        columns = [self.column(tag) for tag in wanted if tag in self.columns and tag != ENCODING]
-        keys = [column[1] for column in columns if len(column[0]) > 1 or (column[1] < 0).any()]
-        if ENCODING in self.columns and self.columns[ENCODING].codes is not None:
-            keys.append(self.columns[ENCODING].all_codes(len(self)))
-        if _PADDING in wanted and self._nan_rows.any():
-            keys.append(self._nan_rows.astype(np.int32))
-        if not keys:
-            return [build(self._getter(0))], np.zeros(len(self), np.int32)
-        _, first, inverse = np.unique(np.stack(keys, axis=1), axis=0, return_index=True, return_inverse=True)
-        return [build(self._getter(row)) for row in first.tolist()], inverse.reshape(-1).astype(np.int32)
-
-    @cached_property
-    def _nan_rows(self) -> NDArray[np.bool_]:
-        """The rows in which a private element of xdicom says that padding stands for NaN."""
-        if _PADDING not in self.columns:
-            return np.zeros(len(self), bool)
-        rows: NDArray[np.bool_] = self._private(NAN_PADDING)[1] >= 0
-        return rows
-
-    def _getter(self, row: int) -> Callable[[int], object]:
-        """Return what gives the decoded value of a tag in one row: None where absent, "" where empty."""
-
-        def get(tag: int) -> object:
-            if tag == _NAN:
-                return bool(self._nan_rows[row])
-            if tag == ENCODING:
-                column = self.columns.get(ENCODING)
-                return None if column is None else column.values[column.all_codes(len(self))[row]]
-            values, codes = self.column(tag)
-            if codes[row] < 0:
-                return None
-            value = values[codes[row]]
-            return "" if value is None else value
-
-        return get
-
-    @staticmethod
-    def _format(get: Callable[[int], object]) -> PixelFormat | PixelError:
-        """Return the format of a row, or the reason why it has none."""
-        encoding = get(ENCODING)
-        try:
-            return _row_format(get, *encoding) if isinstance(encoding, tuple) else PixelError("it has no pixels")
-        except PixelError as error:
-            return error
+        return locate_pixels(self)
 
     def images(self) -> "Frames":
         """Return the rows that are images, readable or not; all others are browsable only."""
-        column = self.columns.get(ENCODING)
-        if column is None:
-            return self.take([])
-        is_image = np.array([vr == STAGED or b"|" in value for vr, value in column.values] + [False], bool)  # type: ignore[operator]
-        rows = np.flatnonzero(is_image[column.all_codes(len(self))])
+        rows = image_rows(self)
         return self if len(rows) == len(self) else self.take(rows)
 
     def check_pixels(self) -> None:
-        """Raise where some row has no pixels that can be read, and say what it is.
-
-        Raises
-        ------
-        PixelError
-            With how many rows, the reason of the first and its file.
-        """
-        if not len(self):
-            raise PixelError("there are no frames")
-        codes, reasons = self._formats[1], self._formats[2]
-        absent = np.flatnonzero((codes < 0) | (self.offset < 0))
-        if not absent.size:
-            return
-        row = int(absent[0])
-        path = os.fsdecode(self.files.paths[self.file[row]]) if self.file[row] >= 0 else "no file"
-        kind = self._kind(row)
-        reason = reasons.get(row) or "its pixels cannot be located: see problems()"
-        raise PixelError(f"{len(absent)} of {len(self)} frames have no pixels; the first ({kind}, {path}): {reason}")
-
-    def _kind(self, row: int) -> str:
-        """Say what object a row is."""
-        values, codes = self.column(_CLASS)
-        if codes[row] < 0:
-            return "an object of unknown class"
-        uid = UID(str(values[codes[row]]))
-        return uid.name
-
-
-def _rescale(get: Callable[[int], object]) -> Rescale:
-    """Return the rescale of a row; NaN are known by their padding value where xdicom staged or wrote them."""
-    encoding, padding = get(ENCODING), get(_PADDING)
-    is_staged = isinstance(encoding, tuple) and encoding[0] == STAGED
-    if isinstance(padding, int) and (is_staged or get(_NAN)):
-        return replace(known_rescale(get), padding=padding)
-    return known_rescale(get)
-
-
-def _row_format(get: Callable[[int], object], vr: str, encoding: bytes) -> PixelFormat:
-    """Return the pixel format of a row from its tags and its pseudo-tag."""
-    syntax, _, element = encoding.decode("ascii", "replace").partition("|")
-    if vr == STAGED:
-        return replace(pixel_format(get, EXPLICIT), kind="staged", staged_dtype=element)
-    if not element:
-        raise PixelError("it is no image")
-    return format_of(get, vr, int(element, 16), syntax)
+        """Raise PixelError where some row has no pixels that can be read, and say what it is."""
+        check_pixels(self)
 
 
 def _parse(name: object) -> int | PrivateTag:
@@ -502,21 +321,3 @@ def _concat_files(parts: Sequence[Files]) -> tuple[Files, list[int]]:
         shifts.append(len(paths))
         paths += part.paths if root else [os.path.join(part.root, path) for path in part.paths]
     return Files(root, paths, np.concatenate([part.stamps for part in parts])), shifts
-
-
-def concat_columns(tables: Sequence[Mapping[int, Column]], counts: Sequence[int]) -> dict[int, Column]:
-    """Return the columns of tables laid one after the other."""
-    joined = {}
-    for tag in dict.fromkeys(tag for table in tables for tag in table):
-        index: dict[Raw, int] = {}
-        parts = []
-        for table, count in zip(tables, counts, strict=True):
-            column = table.get(tag)
-            if column is None:
-                parts.append(np.full(count, -1, np.int32))
-                continue
-            recoded = np.array([index.setdefault(raw, len(index)) for raw in column.values] + [-1], np.int32)
-            parts.append(recoded[column.all_codes(count)])
-        codes = np.concatenate(parts)
-        joined[tag] = Column(list(index), None if len(index) == 1 and not (codes < 0).any() else codes)
-    return joined

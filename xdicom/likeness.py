@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from . import tags
 from .dims import order_frames
 from .errors import TagValueError, UnknownTagError
-from .frames import Frames, Known
+from .columns import Known
+from .frames import Frames
 
 FloatArray = NDArray[np.float64]
 Changes = dict[int, Known | None]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import CatalogError
-from .frames import Raw, Ref
+from .columns import Raw, Ref
 
 _KINDS = {b"b": "<i1", b"h": "<i2", b"i": "<i4", b"q": "<i8"}
 _NAME = 6

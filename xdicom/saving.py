@@ -17,7 +17,8 @@ from .catalog import Catalog
 from .derive import row_headers
 from .errors import CatalogError, SaveError
 from .folder import PRIVATE_NAME
-from .frames import INSTANCE_UID, Frames
+from .frames import Frames
+from .instance import INSTANCE_UID
 from .naming import Instance, Paths, inside
 from .scan import SeriesKey
 from .source import Source, Stamp

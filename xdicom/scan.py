@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from . import tags
 from .errors import BrokenFileError, NotDicomError
-from .frames import ENCODING, Known, Raw, Ref
+from .columns import ENCODING, Known, Raw, Ref
 from .header import Header, read_header
 from .instance import NUMBER_OF_FRAMES, Instance, length_problem, native_frame_bits, read_instance
 from .source import Source, Stamp, read_start

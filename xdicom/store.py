@@ -17,7 +17,8 @@ from . import tags
 from .catalog import Catalog, Problem, Report
 from .edits import Edits
 from .errors import EditError, RecordError
-from .frames import Frames, Known
+from .columns import Known
+from .frames import Frames
 from .scan import SERIES_UID, STUDY_UID, SeriesKey
 
 _STUDY_DATE, _STUDY_TIME, _SERIES_NUMBER, _CHARSET = 0x00080020, 0x00080030, 0x00200011, 0x00080005
@@ -151,9 +152,7 @@ class Store:
 
     # -- new records
 
-    def add(
-        self, key: SeriesKey, values: Mapping[int, Known], *, source: SeriesKey | None = None
-    ) -> None:
+    def add(self, key: SeriesKey, values: Mapping[int, Known], *, source: SeriesKey | None = None) -> None:
         """Stage a new record; what is above it must exist.
 
         Raises

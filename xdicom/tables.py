@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .frames import Column, Raw, concat_columns
+from .columns import Column, Raw, concat_columns
 
 class Table(NamedTuple):
     """The rows of one series; `file` indexes the list of paths that was scanned."""

@@ -1,0 +1,83 @@
+"""Columns of raw values: what one tag is in each row of a table, every distinct value once.
+
+Nothing is decoded here, and no file is known.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+# A pseudo-tag: VR and tag of the pixel element, and the transfer syntax, also where the file names none.
+ENCODING = -1
+# In place of a VR in that pseudo-tag: the pixels are staged, and the rest is their dtype.
+STAGED = "staged"
+
+
+class Ref(NamedTuple):
+    """A value too long to be kept: where it lies in the row's own file, in bytes."""
+
+    offset: int
+    length: int
+
+
+# A value as it stands in the file: VR as written ("" in implicit VR), and little-endian bytes or where these lie.
+# A plain tuple: scanning makes one for every value that differs between files.
+Raw = tuple[str, bytes | Ref]
+Known = tuple[str, bytes]
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """The raw values of one tag, each once.
+
+    Attributes
+    ----------
+    values
+        Distinct raw values.
+    codes
+        For each row the index of its value, -1 where it has none; None when all rows have the first.
+    """
+
+    values: Sequence[Raw]
+    codes: NDArray[np.int32] | None = None
+
+    def take(self, rows: NDArray[np.intp]) -> "Column | None":
+        """Return the column of some rows, or None where no row has a value."""
+        if self.codes is None:
+            return self
+        codes = self.codes[rows]
+        used = np.unique(codes)
+        if used.size == 0 or used[-1] < 0:
+            return None
+        if used.size == 1:
+            return Column([self.values[used[0]]])
+        has_none = used[0] < 0
+        kept = used[1:] if has_none else used
+        recoded = np.full(len(self.values) + 1, -1, np.int32)
+        recoded[kept] = np.arange(len(kept), dtype=np.int32)
+        return Column([self.values[i] for i in kept], recoded[codes])
+
+    def all_codes(self, count: int) -> NDArray[np.int32]:
+        """Return one code a row, also where all are the same."""
+        return np.zeros(count, np.int32) if self.codes is None else self.codes
+
+
+def concat_columns(tables: Sequence[Mapping[int, Column]], counts: Sequence[int]) -> dict[int, Column]:
+    """Return the columns of tables laid one after the other."""
+    joined = {}
+    for tag in dict.fromkeys(tag for table in tables for tag in table):
+        index: dict[Raw, int] = {}
+        parts = []
+        for table, count in zip(tables, counts, strict=True):
+            column = table.get(tag)
+            if column is None:
+                parts.append(np.full(count, -1, np.int32))
+                continue
+            recoded = np.array([index.setdefault(raw, len(index)) for raw in column.values] + [-1], np.int32)
+            parts.append(recoded[column.all_codes(count)])
+        codes = np.concatenate(parts)
+        joined[tag] = Column(list(index), None if len(index) == 1 and not (codes < 0).any() else codes)
+    return joined

@@ -1,0 +1,165 @@
+"""From the tags of rows to where and what their pixels are, and why a row has none.
+
+Each distinct combination of values is looked at once; bytes are read by `locations`.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.uid import UID
+
+from .columns import ENCODING, STAGED
+from .errors import PixelError
+from .formats import FORMAT_TAGS, PixelFormat, pixel_format
+from .instance import INSTANCE_UID, format_of, known_rescale
+from .locations import Locations
+from .pixelmodule import NAN_PADDING
+from .rescale import RESCALE_TAGS, Rescale
+from .walker import EXPLICIT
+
+if TYPE_CHECKING:
+    from .frames import Frames
+
+T = TypeVar("T")
+Get = Callable[[int], object]
+
+_CLASS, _PADDING = 0x00080016, 0x00280120
+# Asked for like a tag: whether padding stands for NaN.
+_NAN = -2
+_NEEDED = (ENCODING, *RESCALE_TAGS, _PADDING)
+
+
+def locate_pixels(frames: "Frames") -> Locations:
+    """Return where the pixels of every row are; rows without readable pixels have no format there."""
+    formats, format_codes, _ = _formats(frames)
+    rescales, rescale_codes = _combinations(frames, _NEEDED, _rescale)
+    return Locations.build(
+        root=frames.files.root,
+        paths=frames.files.paths,
+        stamps=frames.files.stamps,
+        file=frames.file,
+        number=frames.number,
+        offset=frames.offset,
+        length=frames.length,
+        formats=formats,
+        format_codes=format_codes,
+        rescales=rescales,
+        rescale_codes=rescale_codes,
+        uids=[str(uid) for uid in frames.values(INSTANCE_UID)],
+    )
+
+
+def image_rows(frames: "Frames") -> NDArray[np.intp]:
+    """Return the rows that are images, readable or not."""
+    column = frames.columns.get(ENCODING)
+    if column is None:
+        return np.zeros(0, np.intp)
+    is_image = [vr == STAGED or (isinstance(value, bytes) and b"|" in value) for vr, value in column.values]
+    return np.flatnonzero(np.array([*is_image, False], bool)[column.all_codes(len(frames))])
+
+
+def check_pixels(frames: "Frames") -> None:
+    """Raise where some row has no pixels that can be read, and say what it is.
+
+    Raises
+    ------
+    PixelError
+        With how many rows, the reason of the first and its file.
+    """
+    if not len(frames):
+        raise PixelError("there are no frames: set_ndarray() or set_xarray() gives a new series some")
+    _, codes, reasons = _formats(frames)
+    absent = np.flatnonzero((codes < 0) | (frames.offset < 0))
+    if not absent.size:
+        return
+    row = int(absent[0])
+    path = os.fsdecode(frames.files.paths[frames.file[row]]) if frames.file[row] >= 0 else "no file"
+    reason = reasons.get(row) or "its pixels cannot be located: see problems()"
+    kind = _kind(frames, row)
+    raise PixelError(f"{len(absent)} of {len(frames)} frames have no pixels; the first ({kind}, {path}): {reason}")
+
+
+def _formats(frames: "Frames") -> tuple[list[PixelFormat], NDArray[np.int32], dict[int, str]]:
+    """Return the distinct pixel formats, the one of each row (-1: none), and by row why it has none."""
+    found, codes = _combinations(frames, (ENCODING, *FORMAT_TAGS), _row_format)
+    formats = [fmt for fmt in found if isinstance(fmt, PixelFormat)]
+    good = np.array([isinstance(fmt, PixelFormat) for fmt in found])
+    recoded = np.where(good, np.cumsum(good) - 1, -1).astype(np.int32)[codes]
+    return formats, recoded, {row: str(found[codes[row]]) for row in np.flatnonzero(recoded < 0).tolist()}
+
+
+def _combinations(
+    frames: "Frames", wanted: Sequence[int], build: Callable[[Get], T]
+) -> tuple[list[T], NDArray[np.int32]]:
+    """Build one thing for each distinct combination of the values of some tags."""
+    nan_rows = _nan_rows(frames) if _PADDING in wanted else np.zeros(0, bool)
+    columns = [frames.column(tag) for tag in wanted if tag in frames.columns and tag != ENCODING]
+    keys = [column[1] for column in columns if len(column[0]) > 1 or (column[1] < 0).any()]
+    if ENCODING in frames.columns and frames.columns[ENCODING].codes is not None:
+        keys.append(frames.columns[ENCODING].all_codes(len(frames)))
+    if nan_rows.any():
+        keys.append(nan_rows.astype(np.int32))
+    if not keys:
+        return [build(_getter(frames, 0, nan_rows))] if len(frames) else [], np.zeros(len(frames), np.int32)
+    _, first, inverse = np.unique(np.stack(keys, axis=1), axis=0, return_index=True, return_inverse=True)
+    made = [build(_getter(frames, row, nan_rows)) for row in first.tolist()]
+    return made, inverse.reshape(-1).astype(np.int32)
+
+
+def _nan_rows(frames: "Frames") -> NDArray[np.bool_]:
+    """Return the rows in which a private element of xdicom says that padding stands for NaN."""
+    if _PADDING not in frames.columns:
+        return np.zeros(len(frames), bool)
+    rows: NDArray[np.bool_] = frames.named(NAN_PADDING)[1] >= 0
+    return rows
+
+
+def _getter(frames: "Frames", row: int, nan_rows: NDArray[np.bool_]) -> Get:
+    """Return what gives the decoded value of a tag in one row: None where absent, "" where empty."""
+
+    def get(tag: int) -> object:
+        if tag == _NAN:
+            return bool(nan_rows[row])
+        if tag == ENCODING:
+            column = frames.columns.get(ENCODING)
+            return None if column is None else column.values[column.all_codes(len(frames))[row]]
+        values, codes = frames.column(tag)
+        if codes[row] < 0:
+            return None
+        value = values[codes[row]]
+        return "" if value is None else value
+
+    return get
+
+
+def _rescale(get: Get) -> Rescale:
+    """Return the rescale of a row; NaN are known by their padding value where xdicom staged or wrote them."""
+    encoding, padding = get(ENCODING), get(_PADDING)
+    is_staged = isinstance(encoding, tuple) and encoding[0] == STAGED
+    if isinstance(padding, int) and (is_staged or get(_NAN)):
+        return replace(known_rescale(get), padding=padding)
+    return known_rescale(get)
+
+
+def _row_format(get: Get) -> PixelFormat | PixelError:
+    """Return the pixel format of a row from its tags and its pseudo-tag, or the reason why it has none."""
+    encoding = get(ENCODING)
+    if not isinstance(encoding, tuple):
+        return PixelError("it has no pixels")
+    syntax, _, element = encoding[1].decode("ascii", "replace").partition("|")
+    try:
+        if encoding[0] == STAGED:
+            return replace(pixel_format(get, EXPLICIT), kind="staged", staged_dtype=element)
+        return format_of(get, encoding[0], int(element, 16), syntax) if element else PixelError("it is no image")
+    except PixelError as error:
+        return error
+
+
+def _kind(frames: "Frames", row: int) -> str:
+    """Say what object a row is."""
+    values, codes = frames.column(_CLASS)
+    return UID(str(values[codes[row]])).name if codes[row] >= 0 else "an object of unknown class"
