@@ -3,16 +3,21 @@
 Values are decoded in `tags`, and pixels in `pixels`; what is not plain little endian is left to pydicom.
 """
 
+import io
+import itertools
 import struct
+import threading
+import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import numpy as np
 import pydicom
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_data_element
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import BaseTag
 
 from .errors import BrokenFileError, NotDicomError
 from .source import Source
@@ -23,6 +28,7 @@ from .walker import (
     IMPLICIT,
     ITEM,
     LONG_VRS,
+    MAX_ELEMENTS,
     PIXEL_TAGS,
     PIXELS,
     SEQUENCE_END,
@@ -34,6 +40,7 @@ from .walker import (
     PixelElement,
     UnrecognisedError,
     Walk,
+    named_syntax,
     walk_elements,
     walk_layout,
     walk_meta,
@@ -43,6 +50,14 @@ MAX_HEADER = 256 << 20
 MAX_INFLATED = 2 << 30
 MAX_RATIO = 200
 WINDOW = 16384
+# Bytes of the numbers in a value, for big endian; AT is two of 16 bits.
+_WIDTHS = {
+    **dict.fromkeys(("US", "SS", "OW", "AT"), 2),
+    **dict.fromkeys(("UL", "SL", "FL", "OF", "OL"), 4),
+    **dict.fromkeys(("UV", "SV", "FD", "OD", "OV"), 8),
+}
+# warnings.catch_warnings is not safe with threads.
+_PYDICOM = threading.Lock()
 
 
 class Element(NamedTuple):
@@ -146,26 +161,42 @@ def read_header(source: Source) -> Header:
     BrokenFileError
         If it is DICOM but damaged so that its header cannot be trusted.
     """
-    size = source.stamp.size
-    if size == 0:
+    if source.stamp.size == 0:
         raise NotDicomError("the file is empty")
-    wanted = WINDOW
+    buffer = source.read(0, WINDOW)
+    has_prefix = buffer[128:132] == b"DICM"
+    if not has_prefix and not _looks_like_dicom(buffer):
+        raise NotDicomError("there is no DICOM prefix at byte 128 and no element at byte 0")
+    try:
+        header = _walked(source, buffer, 132 if has_prefix else 0)
+    except UnrecognisedError as reason:
+        header = _read_unusual(source, str(reason))
+    if not has_prefix:
+        _refuse_junk(header)
+    return header
+
+
+def _walked(source: Source, buffer: bytes, start: int) -> Header:
+    """Walk the elements from byte `start`, given the first bytes of a file; more are read where needed."""
+    size = source.stamp.size
     while True:
-        buffer = source.read(0, min(wanted, size))
         try:
-            layout = walk_layout(buffer, size)
+            layout = walk_layout(buffer, size, start=start)
             break
         except NeedMoreError as need:
             if need.end > size or len(buffer) == size:
                 raise BrokenFileError(f"the header is truncated at byte {size}") from None
             if need.end > MAX_HEADER:
                 raise BrokenFileError(f"the header is longer than {MAX_HEADER} bytes") from None
-            wanted = max(2 * wanted, need.end + 64)
-        except UnrecognisedError as reason:
-            return _read_unusual(source, str(reason))
+            buffer = source.read(0, max(2 * len(buffer), need.end + 64))
+            if len(buffer) < min(need.end, size):
+                raise BrokenFileError(f"the file ends at byte {len(buffer)}, not {size}: it is changing") from None
     if len(buffer) < layout.end:
         buffer = source.read(0, layout.end)
     header = Header(layout, buffer[: layout.end])
+    if layout.implicit != (layout.transfer_syntax == IMPLICIT) and layout.tags[-1] >> 16 > 2:
+        kind = "implicit" if layout.implicit else "explicit"
+        header.problems.append(f"the elements are in {kind} VR, against transfer syntax {layout.transfer_syntax!r}")
     read_behind_pixels(source, header)
     return header
 
@@ -240,18 +271,24 @@ def _read_tail(source: Source, header: Header, start: int) -> None:
 
 
 def _read_unusual(source: Source, reason: str) -> Header:
-    """Read what the walker does not: other encodings, no preamble, no meta, unknown VRs."""
-    buffer = source.read(0, min(WINDOW, source.stamp.size))
-    if buffer[128:132] != b"DICM" and not _looks_like_dicom(buffer):
-        raise NotDicomError("there is no DICOM prefix at byte 128 and no element at byte 0")
+    """Read what the walker does not: deflated, big endian, unknown VRs."""
     try:
-        return _through_pydicom(source)
+        with _PYDICOM, warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            header = _through_pydicom(source)
     except (BrokenFileError, NotDicomError):
         raise
     except RecursionError:
         raise BrokenFileError("sequences are nested too deeply") from None
     except Exception as error:  # noqa: BLE001 - pydicom raises whatever its parts raise on damaged files
-        raise BrokenFileError(f"{reason}; pydicom: {type(error).__name__}: {error}") from None
+        raise BrokenFileError(f"{reason}; pydicom: {type(error).__name__}: {_one_line(error)}") from None
+    header.problems += dict.fromkeys(f"pydicom: {_one_line(warning.message)}" for warning in told)
+    return header
+
+
+def _one_line(message: object) -> str:
+    """Return the first line of a message, cut to a sensible length."""
+    return next(iter(str(message).splitlines()), "")[:300]
 
 
 def _looks_like_dicom(buffer: bytes) -> bool:
@@ -269,13 +306,18 @@ def _looks_like_dicom(buffer: bytes) -> bool:
 
 
 def _through_pydicom(source: Source) -> Header:
-    """Let pydicom read the header, and lay it out anew in explicit little endian."""
-    start, meta = _meta_of(source)
-    if str(meta.get("TransferSyntaxUID", "")) == DEFLATED:
-        return _deflated(source)
+    """Let pydicom read the header, and lay it out anew in little endian."""
+    head = source.read(0, WINDOW)
+    meta = walk_meta(head, source.stamp.size, start=132 if head[128:132] == b"DICM" else 0)
+    syntax = named_syntax(head, meta)
+    if syntax == DEFLATED:
+        return _deflated(source, meta)
     stopped: list[tuple[int, str, int]] = []
+    count = itertools.count()
 
     def at_pixels(tag: int, vr: str | None, length: int) -> bool:
+        if next(count) > MAX_ELEMENTS:
+            raise BrokenFileError(f"there are more than {MAX_ELEMENTS} elements")
         if int(tag) in PIXEL_TAGS:
             stopped.append((int(tag), vr or "", length))
         return bool(stopped)
@@ -284,31 +326,26 @@ def _through_pydicom(source: Source) -> Header:
         dataset = pydicom.filereader.read_partial(file, at_pixels, force=True)
         position = file.tell()
     implicit, little = dataset.original_encoding
-    syntax = str(meta.get("TransferSyntaxUID", "")) or (IMPLICIT if implicit else EXPLICIT)
-    header = _relaid(dataset, meta, syntax if little else BIG_ENDIAN)
+    syntax = (syntax or (IMPLICIT if implicit else EXPLICIT)) if little else BIG_ENDIAN
+    header = _relaid(dataset, head[: meta.position], meta, syntax)
     if not stopped:
         _distrust_end(source, header, position)
+        return header
+    tag, vr, length = stopped[0]
+    offset = position + (12 if vr in LONG_VRS else 8)
+    pixels = PixelElement(tag, vr, offset, -1 if length == UNDEFINED else length)
+    header.layout = replace(header.layout, pixels=pixels)
+    if little:
+        read_behind_pixels(source, header)
+    elif offset + length > source.stamp.size:
+        header.problems.append("the pixel data is truncated")
     else:
-        tag, vr, length = stopped[0]
-        offset = position + (12 if vr in LONG_VRS else 8)
-        pixels = PixelElement(tag, vr, offset, -1 if length == UNDEFINED else length)
-        header.layout = replace(header.layout, pixels=pixels, implicit=bool(implicit))
-        if little:
-            read_behind_pixels(source, header)
-        elif offset + length > source.stamp.size:
-            header.problems.append("the pixel data is truncated")
-    _refuse_junk(header, bool(start))
+        behind = io.BytesIO(source.read(offset + length, min(MAX_HEADER, source.stamp.size)))
+        tail = _explicit_bytes(pydicom.filereader.read_dataset(behind, False, False), header.problems)
+        walk = Walk(0)
+        walk_elements(tail, walk, False, len(tail))
+        header.tail = walk.values(tail)
     return header
-
-
-def _meta_of(source: Source) -> tuple[int, pydicom.dataset.FileMetaDataset]:
-    """Return where the file meta elements end (0 where there are none), and these."""
-    with open(source.path, "rb") as file:
-        preamble = pydicom.filereader.read_preamble(file, force=True)
-        if preamble is None:
-            file.seek(0)
-        meta = pydicom.filereader._read_file_meta_info(file)
-        return (file.tell() if preamble or meta else 0), meta
 
 
 def _distrust_end(source: Source, header: Header, position: int) -> None:
@@ -319,22 +356,16 @@ def _distrust_end(source: Source, header: Header, position: int) -> None:
         header.problems.append(f"the header is truncated or damaged at byte {position} of {size}")
 
 
-def _refuse_junk(header: Header, has_prefix: bool) -> None:
-    """Refuse what parsed by chance: a file without prefix must show a UID, or a known element in order."""
+def _refuse_junk(header: Header) -> None:
+    """Refuse a file without prefix that parsed by chance: it must have known elements."""
     tags = [tag for tag in header.layout.tags if tag >> 16 > 2]
-    if not tags and not header.layout.tags:
-        raise NotDicomError("no element could be read")
-    if has_prefix:
-        return
     known = sum(pydicom.datadict.dictionary_has_tag(tag) for tag in tags)
     if known < max(1, len(tags) // 3):
         raise NotDicomError("there is no DICOM prefix, and hardly any known element")
 
 
-def _deflated(source: Source) -> Header:
+def _deflated(source: Source, walk: Walk) -> Header:
     """Walk a deflated dataset; offsets count in the file as it would be without deflation."""
-    buffer = source.read(0, min(WINDOW, source.stamp.size))
-    walk = walk_meta(buffer, source.stamp.size)
     buffer = inflated(source, walk.position)
     try:
         walk_elements(buffer, walk, False, len(buffer))
@@ -367,34 +398,64 @@ def inflated(source: Source, start: int) -> bytes:
     return source.read(0, start) + plain
 
 
-def _relaid(dataset: pydicom.Dataset, meta: pydicom.Dataset, syntax: str) -> Header:
-    """Write pydicom's elements in explicit little endian and walk that; offsets do not point into the file."""
-    target = DicomBytesIO()
-    target.is_little_endian, target.is_implicit_VR = True, False
-    target.write(b"\0" * 128 + b"DICM")
-    problems = []
-    for owner in (meta, dataset):
-        for tag in sorted(owner.keys()):
-            if int(tag) not in PIXEL_TAGS:
-                problems += _write_element(target, owner, tag)
-    buffer = target.getvalue()
-    walk = Walk(132)
-    walk_elements(buffer, walk, False, len(buffer))
-    return Header(Layout.of(walk, syntax, False), buffer, problems=problems, relocated=True)
+def _relaid(dataset: pydicom.Dataset, head: bytes, meta: Walk, syntax: str) -> Header:
+    """Lay out pydicom's elements anew behind those of group 2, so that offsets do not point into the file."""
+    problems: list[str] = []
+    buffer = head + _explicit_bytes(dataset, problems)
+    walk_elements(buffer, meta, False, len(buffer))
+    return Header(Layout.of(meta, syntax, False), buffer, problems=problems, relocated=True)
 
 
-def _write_element(target: DicomBytesIO, owner: pydicom.Dataset, tag: Any) -> list[str]:
-    """Append one element; return what is wrong with it where it cannot be written."""
-    alone = DicomBytesIO()
-    alone.is_little_endian, alone.is_implicit_VR = True, False
+def _explicit_bytes(dataset: pydicom.Dataset, problems: list[str]) -> bytes:
+    """Return the elements of a dataset in explicit little endian."""
+    return b"".join(_explicit_elements(dataset, problems))
+
+
+def _explicit_elements(dataset: pydicom.Dataset, problems: list[str]) -> Iterator[bytes]:
+    """Yield the elements of a dataset in explicit little endian, with the bytes of values as they are."""
+    for tag in sorted(dataset.keys()):
+        try:
+            vr, raw = _explicit_value(dataset, tag, problems)
+        except RecursionError:
+            raise
+        except Exception as error:  # noqa: BLE001 - pydicom raises whatever its parts raise on damaged values
+            problems.append(f"({int(tag) >> 16:04X},{int(tag) & 0xFFFF:04X}) cannot be read: {_one_line(error)}")
+            continue
+        if vr not in LONG_VRS and len(raw) > 0xFFFF:
+            vr = "UN"
+        head = struct.pack("<HH2s", int(tag) >> 16, int(tag) & 0xFFFF, vr.encode())
+        yield head + (struct.pack("<HL", 0, len(raw)) if vr in LONG_VRS else struct.pack("<H", len(raw))) + raw
+
+
+def _explicit_value(dataset: pydicom.Dataset, tag: BaseTag, problems: list[str]) -> tuple[str, bytes]:
+    """Return VR and raw little-endian value of an element; pydicom has decoded what it needs for itself."""
+    unread = dataset.get_item(tag)
+    if isinstance(unread, RawDataElement) and unread.VR != "SQ":
+        vr = unread.VR if unread.VR and unread.VR.encode() in VRS else _dictionary_vr(int(tag))
+        raw = unread.value or b""
+        return vr, raw if unread.is_little_endian else _swapped(raw, _WIDTHS.get(vr, 1))
+    element = dataset[tag]
+    if element.VR == "SQ":
+        items = [_explicit_bytes(item, problems) for item in element.value]
+        return "SQ", b"".join(struct.pack("<HHL", ITEM >> 16, ITEM & 0xFFFF, len(item)) + item for item in items)
+    if isinstance(element.value, int):
+        return element.VR, element.value.to_bytes(_WIDTHS[element.VR], "little", signed=element.value < 0)
+    values = [element.value] if isinstance(element.value, str) else list(element.value or ())
+    text = "\\".join(str(value) for value in values).encode("ascii", "replace")
+    return element.VR, text + b" " * (len(text) % 2)
+
+
+def _dictionary_vr(tag: int) -> str:
     try:
-        write_data_element(alone, owner[tag], pydicom.charset.convert_encodings(owner.get("SpecificCharacterSet", "")))
-    except RecursionError:
-        raise
-    except Exception as error:  # noqa: BLE001 - pydicom raises whatever its parts raise on damaged values
-        return [f"({int(tag) >> 16:04X},{int(tag) & 0xFFFF:04X}) cannot be read: {error}"]
-    target.write(alone.getvalue())
-    return []
+        return pydicom.datadict.dictionary_VR(tag)[:2]
+    except KeyError:
+        return "UN"
+
+
+def _swapped(raw: bytes, width: int) -> bytes:
+    """Return big-endian numbers of `width` bytes in little endian."""
+    whole = len(raw) // width * width
+    return np.frombuffer(raw[:whole], np.uint8).reshape(-1, width)[:, ::-1].tobytes() + raw[whole:]
 
 
 __all__ = ["Element", "Header", "inflated", "read_header"]

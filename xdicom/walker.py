@@ -22,6 +22,9 @@ GE_PRIVATE = "1.2.840.113619.5.2"
 
 UNDEFINED = 0xFFFFFFFF
 MAX_DEPTH = 200
+# Files have some hundred elements; a flood of empty ones takes minutes and gigabytes.
+MAX_ELEMENTS = 50_000
+MAX_NESTED = 4_000_000
 
 TRANSFER_SYNTAX = 0x00020010
 FLOAT_PIXELS, DOUBLE_PIXELS, PIXELS = 0x7FE00008, 0x7FE00009, 0x7FE00010
@@ -30,8 +33,11 @@ ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 
 # PS3.5 7.1.2: the long ones have two reserved bytes and a 32 bit length.
 LONG_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
-_SHORT_VRS = "AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()
-VRS = {name.encode(): (name, name in LONG_VRS) for name in [*LONG_VRS, *_SHORT_VRS]}
+_SHORT_VRS = "AEASATCSDADSDTFDFLISLOLTPNSHSLSSSTTMUIULUS"
+_NAMES = [*LONG_VRS, *(_SHORT_VRS[i : i + 2] for i in range(0, len(_SHORT_VRS), 2))]
+VRS = {name.encode(): (name, name in LONG_VRS) for name in _NAMES}
+
+_ENDLESS = ("SQ", "UN", "")  # VRs that may have undefined length
 
 _SHORT = struct.Struct("<HH2sH").unpack_from
 _TAG_LENGTH = struct.Struct("<HHL").unpack_from
@@ -117,6 +123,8 @@ def skip_items(buffer: bytes, position: int, implicit: bool, guards: list[tuple[
     while True:
         tag, length = _tag_length(buffer, position)
         guards.append((position, position + 8))
+        if len(guards) > MAX_NESTED:
+            raise BrokenFileError(f"there are more than {MAX_NESTED} elements in sequences")
         if tag == SEQUENCE_END:
             return position
         if tag != ITEM:
@@ -146,8 +154,10 @@ def _skip_item(buffer: bytes, position: int, implicit: bool, guards: list[tuple[
             position = offset + length
 
 
-def walk_elements(buffer: bytes, walk: Walk, implicit: bool, size: int) -> None:
+def walk_elements(buffer: bytes, walk: Walk, implicit: bool, size: int, *, nested: bool = False) -> None:
     """Walk elements from `walk.position` until pixel data, a delimiter or byte `size`.
+
+    With `nested`, pixel data (of an icon) is an element like others.
 
     Raises
     ------
@@ -156,7 +166,7 @@ def walk_elements(buffer: bytes, walk: Walk, implicit: bool, size: int) -> None:
     UnrecognisedError
         If an element header makes no sense.
     BrokenFileError
-        If an element reaches beyond `size`.
+        If an element reaches beyond `size`, or there are too many.
     """
     position, guards = walk.position, walk.guards
     tags, vrs, offsets, lengths = walk.tags.append, walk.vrs.append, walk.offsets.append, walk.lengths.append
@@ -167,13 +177,16 @@ def walk_elements(buffer: bytes, walk: Walk, implicit: bool, size: int) -> None:
         if buffer[position : position + 2] == b"\xfe\xff" and buffer[position + 2 : position + 4] != b"\x00\xe0":
             return
         tag, vr, offset, length = element_header(buffer, position, implicit)
-        if tag in PIXEL_TAGS:
+        if tag in PIXEL_TAGS and not nested:
             guards.append((position, offset))
             walk.pixels = PixelElement(tag, vr, offset, -1 if length == UNDEFINED else length)
             return
         end = offset + length
         if length == UNDEFINED:
-            length, vr = _undefined_length(buffer, offset, vr, implicit, guards)
+            if vr not in _ENDLESS and not (nested and tag == PIXELS):
+                raise UnrecognisedError(f"{vr} of undefined length at byte {offset}")
+            # PS3.5 6.2.2: UN of undefined length holds implicit VR items.
+            length = skip_items(buffer, offset, implicit or vr == "UN", guards) - offset
             end = offset + length + 8
         if end > size:
             name = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
@@ -184,24 +197,9 @@ def walk_elements(buffer: bytes, walk: Walk, implicit: bool, size: int) -> None:
         offsets(offset)
         lengths(length)
         position = end
+        if len(walk.tags) > MAX_ELEMENTS:
+            raise BrokenFileError(f"there are more than {MAX_ELEMENTS} elements")
     walk.position = position
-
-
-def _undefined_length(
-    buffer: bytes, offset: int, vr: str, implicit: bool, guards: list[tuple[int, int]]
-) -> tuple[int, str]:
-    """Return the real length of the sequence at `offset`, and its VR."""
-    if vr not in ("SQ", "UN", ""):
-        raise UnrecognisedError(f"{vr} of undefined length at byte {offset}")
-    kept = len(guards)
-    try:
-        end = skip_items(buffer, offset, implicit or vr == "UN", guards)
-    except NeedMoreError:
-        del guards[kept:]
-        raise
-    except struct.error:  # pragma: no cover - skip_items turns these into NeedMoreError
-        raise NeedMoreError(offset) from None
-    return end - offset, vr
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,7 +243,7 @@ class Layout:
         return np.concatenate([np.arange(*span) for span in spans]).astype(np.intp)
 
 
-def walk_layout(buffer: bytes, size: int) -> Layout:
+def walk_layout(buffer: bytes, size: int, *, start: int = 132) -> Layout:
     """Walk a file's header from its first bytes.
 
     Parameters
@@ -254,6 +252,14 @@ def walk_layout(buffer: bytes, size: int) -> Layout:
         The first bytes of the file.
     size
         Length of the file in bytes.
+    start
+        Where the first element is: 132, or 0 in a file without preamble.
+
+    Returns
+    -------
+    Layout
+        With the VR encoding that is seen, whatever the transfer syntax says; where none is named, with a guessed one,
+        or "" where the pixels are encapsulated.
 
     Raises
     ------
@@ -264,28 +270,29 @@ def walk_layout(buffer: bytes, size: int) -> Layout:
     BrokenFileError
         If an element reaches beyond the end of the file.
     """
-    if buffer[128:132] != b"DICM":
+    if start and buffer[128:132] != b"DICM":
         raise UnrecognisedError("no preamble")
-    walk = walk_meta(buffer, size)
-    syntax = ""
-    if TRANSFER_SYNTAX in walk.tags:
-        i = walk.tags.index(TRANSFER_SYNTAX)
-        raw = buffer[walk.offsets[i] : walk.offsets[i] + walk.lengths[i]]
-        syntax = raw.decode("ascii", "replace").strip("\0 ")
-    if syntax in ("", DEFLATED, BIG_ENDIAN, GE_PRIVATE):
+    walk = walk_meta(buffer, size, start=start)
+    syntax = named_syntax(buffer, walk)
+    if syntax in (DEFLATED, BIG_ENDIAN, GE_PRIVATE) or _is_big_endian(buffer, walk.position):
         raise UnrecognisedError(f"transfer syntax {syntax!r}")
     implicit = walk.position < size and buffer[walk.position + 4 : walk.position + 6] not in VRS
-    if implicit != (syntax == IMPLICIT) and walk.position < size:
-        raise UnrecognisedError(f"the dataset is not in transfer syntax {syntax}")
     walk_elements(buffer, walk, implicit, size)
     if walk.position < size and not walk.pixels:
         raise UnrecognisedError(f"a delimiter outside any sequence at byte {walk.position}")
+    if not syntax and not (walk.pixels and walk.pixels.length < 0):
+        syntax = IMPLICIT if implicit else EXPLICIT
     return Layout.of(walk, syntax, implicit)
 
 
-def walk_meta(buffer: bytes, size: int) -> Walk:
+def _is_big_endian(buffer: bytes, position: int) -> bool:
+    """Say whether a dataset begins with a low group number in big endian."""
+    return buffer[position : position + 1] == b"\0" and buffer[position + 1 : position + 2] != b"\0"
+
+
+def walk_meta(buffer: bytes, size: int, *, start: int = 132) -> Walk:
     """Walk the elements of group 2, explicit in every transfer syntax (PS3.10 7.1)."""
-    walk = Walk(position=132)
+    walk = Walk(position=start)
     while buffer[walk.position : walk.position + 2] == b"\x02\x00":
         tag, vr, offset, length = element_header(buffer, walk.position, False)
         if offset + length > min(size, len(buffer)):
@@ -299,6 +306,15 @@ def walk_meta(buffer: bytes, size: int) -> Walk:
     if walk.position + 8 > len(buffer) and walk.position < size:
         raise NeedMoreError(walk.position + 8)
     return walk
+
+
+def named_syntax(buffer: bytes, meta: Walk) -> str:
+    """Return the transfer syntax that group 2 names, or ""."""
+    if TRANSFER_SYNTAX not in meta.tags:
+        return ""
+    i = meta.tags.index(TRANSFER_SYNTAX)
+    raw = buffer[meta.offsets[i] : meta.offsets[i] + meta.lengths[i]]
+    return raw.decode("ascii", "replace").strip("\0 ")
 
 
 def sequence_items(raw: bytes, implicit: bool) -> Iterator[list[ItemElement]]:
@@ -326,7 +342,7 @@ def sequence_items(raw: bytes, implicit: bool) -> Iterator[list[ItemElement]]:
             undefined = length == UNDEFINED
             end = len(raw) if undefined else position + length
             walk = Walk(position)
-            walk_elements(raw, walk, implicit, end)
+            walk_elements(raw, walk, implicit, end, nested=True)
             yield walk.values(raw)
             position = walk.position + 8 if undefined else end
     except (NeedMoreError, UnrecognisedError) as reason:
