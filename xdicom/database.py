@@ -15,10 +15,10 @@ import xarray as xr
 
 from . import create, derive, tags
 from .array import to_dataarray
+from .columns import Known
 from .conditions import matching_rows
 from .display import Node, Progress, tree_text
 from .errors import RecordError
-from .columns import Known
 from .frames import Frames
 from .modules import PATIENT_TAGS, STUDY_TAGS, inherited
 from .naming import new_uid
@@ -246,7 +246,7 @@ class Series(_BelowDatabase):
         range
             (low, high) that values are clipped to.
         spacing, affine
-            Geometry where there is no such series: mm, (column step, row step, slice step); or 4 x 4, from (column, row,
+            Geometry where there is no such series: (column, row, slice) step in mm; or 4 x 4, from (column, row,
             slice) index to LPS mm.
 
         Raises
@@ -459,7 +459,8 @@ def full(shape: Sequence[int], fill_value: float, dtype: str | None = None, **op
         As in `as_series`.
     """
     kind = np.int16 if float(fill_value).is_integer() and abs(fill_value) < 2**15 else np.float64
-    return as_series(dask.array.full(tuple(shape), fill_value, dtype=kind), dtype=dtype, **options)
+    filled = dask.array.full(tuple(shape), fill_value, dtype=kind)  # type: ignore[no-untyped-call]
+    return as_series(filled, dtype=dtype, **options)
 
 
 def zeros(shape: Sequence[int], dtype: str | None = None, **options: Any) -> Series:

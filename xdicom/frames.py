@@ -1,6 +1,6 @@
 """The table: one row per frame, one column per tag, and where each frame's pixels are.
 
-A column holds each distinct raw value once; it is decoded when somebody needs it. How rows become arrays is not known here.
+A column holds each distinct raw value once, and is decoded when somebody needs it. How rows become arrays is not known.
 """
 
 import os
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import tags
-from .columns import Column, Known, Raw, Ref, concat_columns
+from .columns import Column, Known, Ref, concat_columns
 from .errors import StaleError, UnknownTagError
 from .imagery import check_pixels, image_rows, locate_pixels
 from .locations import Locations

@@ -23,7 +23,7 @@ from .stack import infer_dims, stack
 from .tags import UniqueValues
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pandas as pd  # type: ignore[import-untyped]
     import xarray as xr
     from numpy.typing import DTypeLike, NDArray
 
@@ -258,7 +258,8 @@ def stacked_ndarray(
     """Read frames into shape (x, y, *dims), straight from where they are; see `Record.ndarray`."""
     frames = readable(frames)
     if dims is None:
-        order, shape, coords = order_frames(frames), (len(frames),), {}
+        order, coords = order_frames(frames), {}
+        shape: tuple[int, ...] = (len(frames),)
     else:
         grid = stack(frames, _as_dims(dims), missing=missing, duplicates=duplicates)
         order, shape = grid.frames.reshape(-1), grid.shape
@@ -312,4 +313,3 @@ def stacked_xarray(
 
 def _as_dims(dims: Sequence[Any] | str) -> Sequence[Any]:
     return (dims,) if isinstance(dims, str) else dims
-

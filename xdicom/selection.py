@@ -47,7 +47,9 @@ class Selection:
     def select(self, key: Any) -> "Selection":
         """Return a part of it, by ints, slices and one ellipsis."""
         left = iter(self._expanded(key))
-        return Selection(self.source, tuple(key if isinstance(key, int) else _picked(key, next(left)) for key in self.keys))
+        return Selection(
+            self.source, tuple(key if isinstance(key, int) else _picked(key, next(left)) for key in self.keys)
+        )
 
     def plain(self, key: Any) -> tuple[Any, ...]:
         """Return a key with every slice in bounds and an entry for each axis: dask's own arithmetic of slices errs."""
@@ -94,7 +96,7 @@ def _as_slice(indices: range) -> slice:
     return slice(indices[0], None if stop < 0 else stop, indices.step)
 
 
-class SelectableArray(dask.array.Array):  # type: ignore[misc]
+class SelectableArray(dask.array.Array):
     """A dask array of a selection: its own selections read from the source, all else is dask's."""
 
     selection: Selection
@@ -103,12 +105,14 @@ class SelectableArray(dask.array.Array):  # type: ignore[misc]
         parts = key if isinstance(key, tuple) else (key,)
         is_plain = all(part is Ellipsis or isinstance(part, int | np.integer | slice) for part in parts)
         if not is_plain or len(parts) - (Ellipsis in parts) > self.ndim:
-            return super().__getitem__(key)
-        chunks = super().__getitem__(self.selection.plain(key)).chunks
+            return super().__getitem__(key)  # type: ignore[no-untyped-call,no-any-return]
+        chunks = super().__getitem__(self.selection.plain(key)).chunks  # type: ignore[no-untyped-call]
         return selectable(self.selection.select(key), chunks)
 
 
-def selectable(selection: Selection, chunks: tuple[tuple[int, ...], ...], *, prefix: str = "pixels") -> dask.array.Array:
+def selectable(
+    selection: Selection, chunks: tuple[tuple[int, ...], ...], *, prefix: str = "pixels"
+) -> dask.array.Array:
     """Return a dask array of a selection, named by what it reads.
 
     Parameters
@@ -123,6 +127,6 @@ def selectable(selection: Selection, chunks: tuple[tuple[int, ...], ...], *, pre
     name = f"{prefix}-{tokenize(selection, chunks)}"
     meta = np.empty((0,) * selection.ndim, selection.dtype)
     plain: dask.array.Array = dask.array.from_array(selection, chunks, name=name, meta=meta, asarray=False)  # type: ignore[no-untyped-call]
-    array = SelectableArray(plain.dask, plain.name, plain.chunks, meta=meta)
+    array = SelectableArray(plain.dask, plain.name, plain.chunks, meta=meta)  # type: ignore[no-untyped-call]
     array.selection = selection
     return array

@@ -15,9 +15,9 @@ import numpy as np
 
 from . import tags
 from .catalog import Catalog, Problem, Report
+from .columns import Known
 from .edits import Edits
 from .errors import EditError, RecordError
-from .columns import Known
 from .frames import Frames
 from .scan import SERIES_UID, STUDY_UID, SeriesKey
 
@@ -185,7 +185,7 @@ def _discard(catalog: Catalog, folder: str | os.PathLike[str] | None) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def raw_values(values: Mapping[object, object]) -> dict[int, Known]:
+def raw_values(values: Mapping[str, object]) -> dict[int, Known]:
     """Encode values by tag or keyword into raw ones, in UTF-8 where text needs it.
 
     Raises
@@ -195,7 +195,7 @@ def raw_values(values: Mapping[object, object]) -> dict[int, Known]:
     UnknownTagError
         If a keyword does not exist.
     """
-    by_tag = {tags.as_tag(name): value for name, value in values.items()}  # type: ignore[arg-type]
+    by_tag = {tags.as_tag(name): value for name, value in values.items()}
     charset = "" if _is_ascii(by_tag.values()) else "ISO_IR 192"
     encoded: dict[int, Known] = {}
     for tag, value in by_tag.items():
