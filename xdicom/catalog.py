@@ -1,6 +1,6 @@
 """The persisted list of the files and frames of one folder, in SQLite.
 
-It reads files that are new or changed, once, and answers everything else from what it keeps. Edits are not its business.
+It reads files that are new or changed, once, and answers everything else from what it keeps. Edits are not known here.
 """
 
 import os
@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .columns import Column
 from .errors import CatalogError
 from .folder import is_network, list_files, private_folder
-from .columns import Column
 from .frames import Files, Frames
 from .instance import INSTANCE_UID
 from .packing import pack_integers, pack_raws, unpack_integers, unpack_raws
@@ -29,6 +29,7 @@ _IS_KEY = "(patient, study, series) = (?, ?, ?)"
 NAME = "catalog.sqlite"
 VERSION = "1"
 _BUSY_SECONDS = 30
+_UNREADABLE = Stamp(-1, -1, -1)
 
 
 class Problem(NamedTuple):
@@ -128,7 +129,12 @@ class SeriesTables:
             [*key, len(table.file), *[pack_integers(array) for array in table[:4]]],
         )
         rows = [
-            (cursor.lastrowid, tag, pack_raws(column.values), None if column.codes is None else pack_integers(column.codes))
+            (
+                cursor.lastrowid,
+                tag,
+                pack_raws(column.values),
+                None if column.codes is None else pack_integers(column.codes),
+            )
             for tag, column in sorted(table.columns.items())
         ]
         self._connection.executemany(f"INSERT INTO {self._value} VALUES (?, ?, ?, ?)", rows)
@@ -174,7 +180,9 @@ class SeriesTables:
         )
         by_id = {row[0]: row for row in rows}
         kept = [by_id[i] for i in numbers.tolist()]
-        files = Files(self._root, [row[1] for row in kept], np.array([row[2:] for row in kept], np.int64).reshape(-1, 3))
+        files = Files(
+            self._root, [row[1] for row in kept], np.array([row[2:] for row in kept], np.int64).reshape(-1, 3)
+        )
         # A placeholder has no file: -1 stays -1.
         file = np.where(table.file < 0, -1, np.searchsorted(numbers, table.file)).astype(np.int32)
         return Frames(files, file, table.number, table.offset, table.length, table.columns)
@@ -283,15 +291,13 @@ class Catalog:
             for path, stamp in list_files(self.root_bytes):
                 present.add(path)
                 row = known.get(path)
-                if isinstance(stamp, OSError):
-                    if row is None or row[1] != -1:
-                        reason = f"it cannot be read: {stamp.strerror or stamp}"
-                        outcomes[len(paths)] = Outcome(Stamp(-1, -1, -1), "broken", [reason])
-                        paths.append(path)
-                elif row is None or row[1:] != stamp:
-                    paths.append(path)
-                else:
+                failed = isinstance(stamp, OSError)
+                if row is not None and row[1:] == (_UNREADABLE if failed else stamp):
                     continue
+                if isinstance(stamp, OSError):
+                    reason = f"it cannot be read: {stamp.strerror or stamp}"
+                    outcomes[len(paths)] = Outcome(_UNREADABLE, "broken", [reason])
+                paths.append(path)
                 if row is not None:
                     changed.append(row[0])
             removed = [row[0] for path, row in known.items() if path not in present]
@@ -321,8 +327,10 @@ class Catalog:
         first = self._series.next_file()
         connection.executemany(
             "INSERT INTO file VALUES (?, ?, ?, ?, ?, ?, ?)",
-            ((first + i, path, *outcomes[i].stamp, outcomes[i].status, "\n".join(outcomes[i].problems))
-             for i, path in enumerate(paths)),
+            (
+                (first + i, path, *outcomes[i].stamp, outcomes[i].status, "\n".join(outcomes[i].problems))
+                for i, path in enumerate(paths)
+            ),
         )
         ids = first + np.asarray(wanted, np.int32)
         for key, table in tables.items():
@@ -347,7 +355,8 @@ class Catalog:
         """Return the files that could not be used, or not in full, each with the reason."""
         with self.lock:
             rows = self.connection.execute(
-                "SELECT path, problems FROM file WHERE status = 'broken' OR (status = 'ok' AND problems <> '') ORDER BY path"
+                "SELECT path, problems FROM file"
+                " WHERE status = 'broken' OR (status = 'ok' AND problems <> '') ORDER BY path"
             ).fetchall()
         found = [Problem(os.fsdecode(path), reason) for path, text in rows for reason in text.split("\n")]
         return found + self._duplicates()
@@ -380,4 +389,3 @@ _REMEDY = "delete it to have the folder scanned anew (unsaved edits in it are lo
 def _statements(script: str) -> list[str]:
     lines = [line for line in script.splitlines() if not line.startswith("--")]
     return [statement.strip() for statement in "\n".join(lines).split(";") if statement.strip()]
-

@@ -14,7 +14,9 @@ from platformdirs import user_cache_dir
 from .source import Stamp
 
 PRIVATE_NAME = ".xdicom"
-_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "lustre", "gpfs", "beegfs", "ceph", "fuse.sshfs", "9p"})
+_NETWORK = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "lustre", "gpfs", "beegfs", "ceph", "fuse.sshfs", "9p"}
+)
 
 
 def private_folder(root: Path) -> Path:
@@ -32,6 +34,8 @@ def private_folder(root: Path) -> Path:
     """
     inside = root / PRIVATE_NAME
     if _is_ours(inside):
+        if inside.stat().st_mode & 0o077:  # copied or unpacked, perhaps
+            inside.chmod(0o700)
         return inside
     if not os.path.lexists(inside) and os.access(root, os.W_OK):
         try:
@@ -99,7 +103,8 @@ def list_files(root: bytes) -> Iterator[tuple[bytes, Stamp | OSError]]:
                     if entry.name != PRIVATE_NAME.encode():
                         folders.append(path)
                     continue
-                status = entry.stat()
+                # On Windows a directory entry knows no inode.
+                status = entry.stat() if os.name != "nt" else os.stat(entry.path)
             except OSError as error:
                 yield path, error
                 continue

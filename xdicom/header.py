@@ -429,9 +429,10 @@ def _explicit_elements(dataset: pydicom.Dataset, problems: list[str]) -> Iterato
 
 def _explicit_value(dataset: pydicom.Dataset, tag: BaseTag, problems: list[str]) -> tuple[str, bytes]:
     """Return VR and raw little-endian value of an element; pydicom has decoded what it needs for itself."""
-    unread = dataset.get_item(tag)
+    unread: object = dataset.get_item(tag)
     if isinstance(unread, RawDataElement) and unread.VR != "SQ":
-        vr = unread.VR if unread.VR and unread.VR.encode() in VRS else _dictionary_vr(int(tag))
+        vr = str(unread.VR or "")
+        vr = vr if vr.encode() in VRS else _dictionary_vr(int(tag))
         raw = unread.value or b""
         return vr, raw if unread.is_little_endian else _swapped(raw, _WIDTHS.get(vr, 1))
     element = dataset[tag]

@@ -6,14 +6,14 @@ Values stay raw; decoding is the business of `tags` and `pixels`.
 import hashlib
 import math
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from pydicom.datadict import keyword_for_tag
 
 from . import tags
 from .errors import BrokenFileError, PixelError
-from .formats import PixelFormat, pixel_format
+from .formats import NATIVE, PixelFormat, pixel_format
 from .header import Header, read_header
 from .rescale import Rescale, rescale_of
 from .source import Source
@@ -21,6 +21,7 @@ from .walker import DOUBLE_PIXELS, FLOAT_PIXELS, ItemElement, sequence_items
 
 SHARED_GROUPS, FRAME_GROUPS = 0x52009229, 0x52009230
 NUMBER_OF_FRAMES = 0x00280008
+MAX_FRAMES = 10_000_000
 EXTENDED_OFFSETS, EXTENDED_LENGTHS = 0x7FE00001, 0x7FE00002
 _EFFECTIVE_ECHO_TIME, ECHO_TIME = 0x00189082, 0x00180081
 _POSITION, _ORIENTATION, SLICE_LOCATION = 0x00200032, 0x00200037, 0x00201041
@@ -82,17 +83,23 @@ def read_instance(header: Header) -> Instance:
     if count > MAX_FRAMES:
         problems.append(f"NumberOfFrames is {count}, more than {MAX_FRAMES}; no pixels can be read")
         return Instance([-1], [-1], {}, True, problems)
-    if header.problems and any("truncated" in text or "damaged" in text for text in header.problems):
-        spans = [(-1, -1)] * count
-    elif header.pixels.length < 0:
-        spans = _encapsulated_frames(header, count, problems)
-    else:
-        spans = native_frames(header, count, problems)
+    spans = _frame_spans(header, count, problems)
     columns = _functional_groups(header, count, problems)
     return Instance([span[0] for span in spans], [span[1] for span in spans], columns, True, problems)
 
 
-MAX_FRAMES = 10_000_000
+def _frame_spans(header: Header, count: int, problems: list[str]) -> list[tuple[int, int]]:
+    """Return (offset, length) of each frame, (-1, -1) where it cannot be located."""
+    nowhere = [(-1, -1)] * count
+    encapsulated = header.pixels is not None and header.pixels.length < 0
+    if any("truncated" in text or "damaged" in text for text in header.problems):
+        return nowhere
+    if encapsulated == (header.transfer_syntax in NATIVE):
+        kind = "encapsulated" if encapsulated else "not encapsulated"
+        problems.append(f"pixels are {kind}, against transfer syntax {header.transfer_syntax!r}: they cannot be read")
+        return nowhere
+    frames = _encapsulated_frames if encapsulated else native_frames
+    return frames(header, count, problems)
 
 
 def number_of_frames(raw: bytes) -> int:
@@ -106,8 +113,9 @@ def number_of_frames(raw: bytes) -> int:
         return 0
 
 
-def native_frame_bits(rows: int, columns: int, samples: int, bits: int, photometric: bytes) -> int:
-    """Return the size of one native frame in bits."""
+def native_frame_bits(sizes: Sequence[int], photometric: bytes) -> int:
+    """Return the size of one native frame in bits, from its rows, columns, samples and bits allocated."""
+    rows, columns, samples, bits = sizes
     if photometric.strip(b"\0 ") == b"YBR_FULL_422":
         samples = 2  # PS3.3 C.7.6.3.1.2: one Cb and one Cr for two Y
     return rows * columns * samples * bits
@@ -125,7 +133,7 @@ def expected_bits(header: Header) -> int | None:
         else:
             return None
     photometric = header.raw(_PHOTOMETRIC) if _PHOTOMETRIC in header.elements else b""
-    return native_frame_bits(*sizes, photometric)
+    return native_frame_bits(sizes, photometric)
 
 
 def length_problem(length: int, bits: int, count: int) -> tuple[bool, str]:
@@ -208,19 +216,8 @@ def _starts_from_tables(header: Header, table: tuple[int, int], begins: list[int
 def _functional_groups(header: Header, count: int, problems: list[str]) -> dict[int, list[Value | None]]:
     """Return the elements of the functional groups, frame by frame."""
     columns: dict[int, list[Value | None]] = {}
-    implicit = header.layout.implicit and not header.relocated
     try:
-        if SHARED_GROUPS in header.elements:
-            for item in sequence_items(header.raw(SHARED_GROUPS), implicit):
-                for tag, value in _macro_values(item, implicit):
-                    columns[tag] = [value] * count
-        if FRAME_GROUPS in header.elements:
-            items = list(sequence_items(header.raw(FRAME_GROUPS), implicit))
-            if len(items) != count:
-                problems.append(f"{len(items)} items of per-frame functional groups for {count} frames")
-            for frame, item in enumerate(items[:count]):
-                for tag, value in _macro_values(item, implicit):
-                    columns.setdefault(tag, [None] * count)[frame] = value
+        _fill_from_groups(columns, header, count, problems)
     except BrokenFileError as error:
         problems.append(f"the functional groups are damaged: {error}")
     if _EFFECTIVE_ECHO_TIME in columns and ECHO_TIME not in columns:
@@ -229,6 +226,22 @@ def _functional_groups(header: Header, count: int, problems: list[str]) -> dict[
         pairs = zip(columns[_POSITION], columns[_ORIENTATION], strict=True)
         columns[SLICE_LOCATION] = [_slice_location(*pair) for pair in pairs]
     return columns
+
+
+def _fill_from_groups(columns: dict[int, list[Value | None]], header: Header, count: int, problems: list[str]) -> None:
+    """Fill in the shared functional groups, and over them those of each frame."""
+    implicit = header.layout.implicit
+    if SHARED_GROUPS in header.elements:
+        for item in sequence_items(header.raw(SHARED_GROUPS), implicit):
+            for tag, value in _macro_values(item, implicit):
+                columns[tag] = [value] * count
+    if FRAME_GROUPS in header.elements:
+        items = list(sequence_items(header.raw(FRAME_GROUPS), implicit))
+        if len(items) != count:
+            problems.append(f"{len(items)} items of per-frame functional groups for {count} frames")
+        for frame, item in enumerate(items[:count]):
+            for tag, value in _macro_values(item, implicit):
+                columns.setdefault(tag, [None] * count)[frame] = value
 
 
 def _slice_location(position: Value | None, orientation: Value | None) -> Value | None:

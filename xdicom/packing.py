@@ -10,13 +10,13 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import CatalogError
 from .columns import Raw, Ref
+from .errors import CatalogError
 
 _KINDS = {b"b": "<i1", b"h": "<i2", b"i": "<i4", b"q": "<i8"}
 _NAME = 6
 _CONSTANT = b"="
-I = TypeVar("I", np.int32, np.int64)
+Integer = TypeVar("Integer", np.int32, np.int64)
 _COUNTS = struct.Struct("<LL")
 _REF = struct.Struct("<QQ")
 
@@ -35,7 +35,7 @@ def pack_integers(array: NDArray[np.integer]) -> bytes:
     raise CatalogError(f"{high} does not fit 64 bits")
 
 
-def unpack_integers(blob: bytes, dtype: type[I]) -> NDArray[I]:
+def unpack_integers(blob: bytes, dtype: type[Integer]) -> NDArray[Integer]:
     """Return what `pack_integers` packed."""
     kind = blob[:1]
     if kind == _CONSTANT:
@@ -52,7 +52,12 @@ def pack_raws(raws: Sequence[Raw]) -> bytes:
     lengths = [-1 if isinstance(value, Ref) else len(value) for _, value in raws]
     body = b"".join([_REF.pack(*value) if isinstance(value, Ref) else value for _, value in raws])
     names = vrs[:1] if len(set(vrs)) == 1 else vrs
-    return _COUNTS.pack(len(raws), len(names)) + "".join([f"{name:6}" for name in names]).encode() + _pack_lengths(lengths) + body
+    return (
+        _COUNTS.pack(len(raws), len(names))
+        + "".join([f"{name:6}" for name in names]).encode()
+        + _pack_lengths(lengths)
+        + body
+    )
 
 
 def _pack_lengths(lengths: list[int]) -> bytes:

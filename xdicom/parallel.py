@@ -1,7 +1,7 @@
 """Scan many files, in worker processes where that pays.
 
-A worker is a fresh interpreter that talks through pipes, so that a user's script needs no main guard and no fork happens
-beside threads.
+A worker is a fresh interpreter that talks through pipes, so that a user's script needs no main guard and no fork
+happens beside threads.
 """
 
 import io
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import numpy as np
 
@@ -75,29 +76,42 @@ def _scan_in_workers(
     """Deal contiguous shares of files to processes; what a worker leaves undone is done here."""
     size = -(-len(files) // min(workers, -(-len(files) // BATCH)))
     shares = [range(start, min(start + size, files.stop)) for start in range(files.start, files.stop, size)]
-    running = []
-    for share in shares:
-        message = pickle.dumps((root, [paths[i] for i in share], share.start))
-        worker = subprocess.Popen(
-            [sys.executable, "-c", _COMMAND],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-        )
-        running.append((share, worker, message))
+    running: list[subprocess.Popen[bytes]] = []
     parts = []
-    for share, worker, message in running:
-        # communicate() one after the other would leave the later workers without work.
-        assert worker.stdin is not None
+    try:
+        running += [_start_worker() for _ in shares]
+        for share, worker in zip(shares, running, strict=True):
+            _give_work(worker, pickle.dumps((root, [paths[i] for i in share], share.start)))
+        for share, worker in zip(shares, running, strict=True):
+            output = worker.communicate()[0]
+            parts.append(pickle.loads(output) if worker.returncode == 0 else _scan_here(root, paths, share))
+            if progress:
+                progress(share.stop, files.stop)
+    finally:
+        for worker in running:
+            worker.kill()
+            worker.communicate()
+    return parts
+
+
+def _start_worker() -> subprocess.Popen[bytes]:
+    # -P: a module in the current folder, which may be one of data, is never imported.
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", _COMMAND],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    )
+
+
+def _give_work(worker: subprocess.Popen[bytes], message: bytes) -> None:
+    """Send a worker its share; communicate() one after the other would leave the later ones without work."""
+    if worker.stdin is None:
+        return
+    with suppress(BrokenPipeError):  # a dead worker is seen by its exit code
         worker.stdin.write(message)
         worker.stdin.close()
-        worker.stdin = None
-    for share, worker, _ in running:
-        output, _ = worker.communicate()
-        parts.append(pickle.loads(output) if worker.returncode == 0 else _scan_here(root, paths, share))
-        if progress:
-            progress(share.stop, files.stop)
-    return parts
+    worker.stdin = None
 
 
 def _scan_here(root: bytes, paths: Sequence[bytes], share: range) -> _Part:

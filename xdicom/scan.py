@@ -1,7 +1,7 @@
 """Many files to tables of frames, one per series, reading each header once.
 
-Files whose element headers are the same bytes share a layout, and are compared with each other as one array; the rest go
-one by one. Nothing is stored here, and no value is decoded but the five that name a series.
+Files whose element headers are the same bytes share a layout, and are compared with each other as one array; the rest
+go one by one. Nothing is stored here, and no value is decoded but the five that name a series.
 """
 
 import os
@@ -14,13 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import tags
-from .errors import BrokenFileError, NotDicomError
 from .columns import ENCODING, Known, Raw, Ref
+from .errors import BrokenFileError, NotDicomError
+from .formats import NATIVE
 from .header import Header, read_header
-from .instance import NUMBER_OF_FRAMES, Instance, length_problem, native_frame_bits, read_instance
+from .instance import (
+    FRAME_GROUPS,
+    NUMBER_OF_FRAMES,
+    SHARED_GROUPS,
+    Instance,
+    length_problem,
+    native_frame_bits,
+    read_instance,
+)
 from .source import Source, Stamp, read_start
 from .tables import Table, TableBuilder
-from .walker import Layout, NeedMoreError, UnrecognisedError, walk_layout
+from .walker import IMPLICIT, Layout, NeedMoreError, UnrecognisedError, walk_layout
 
 LONG_VALUE = 1024
 BATCH = 1024
@@ -29,14 +38,14 @@ _MAX_MISSES = 8
 _MAX_TEMPLATES = 16
 _SAMPLES = 0x00280002
 
-_DIRECTORY_RECORDS, _FRAME_GROUPS = 0x00041220, 0x52009230
+_DIRECTORY_RECORDS = 0x00041220
 PATIENT_ID, PATIENT_NAME, BIRTH_DATE, STUDY_UID, SERIES_UID = 0x00100020, 0x00100010, 0x00100030, 0x0020000D, 0x0020000E
 _KEY_TAGS = (PATIENT_ID, PATIENT_NAME, BIRTH_DATE, STUDY_UID, SERIES_UID)
 _MATRIX_TAGS = (0x00280010, 0x00280011, 0x00280002, 0x00280100, 0x00280004)
 _CHARSET = 0x00080005
 _GROUPING_TAGS = (*_KEY_TAGS, _CHARSET)
 # These make a file more than one plain frame.
-_UNUSUAL_TAGS = frozenset({NUMBER_OF_FRAMES, _DIRECTORY_RECORDS, _FRAME_GROUPS})
+_UNUSUAL_TAGS = frozenset({NUMBER_OF_FRAMES, _DIRECTORY_RECORDS, SHARED_GROUPS, FRAME_GROUPS})
 
 
 class SeriesKey(NamedTuple):
@@ -92,8 +101,11 @@ class _Template:
 
 def _is_plain(layout: Layout) -> bool:
     """Say whether a layout means one native frame, or no image."""
-    native = layout.pixels is None or layout.pixels.length >= 0
-    return native and _UNUSUAL_TAGS.isdisjoint(layout.tags) and len(layout.places) == len(layout.tags)
+    if layout.pixels and (layout.pixels.length < 0 or layout.transfer_syntax not in NATIVE):
+        return False
+    if layout.implicit != (layout.transfer_syntax == IMPLICIT):
+        return False
+    return _UNUSUAL_TAGS.isdisjoint(layout.tags) and len(layout.places) == len(layout.tags)
 
 
 class Scanner:
@@ -131,18 +143,18 @@ class Scanner:
             pending = self._take_matching(template, pending)
         misses = 0
         while pending:
-            template = self._walk(pending[0])
-            if template is None:
+            found = self._walk(pending[0])
+            if found is None:
                 self._scan_alone(pending[0])
                 pending = pending[1:]
             elif misses < _MAX_MISSES:
-                left = self._take_matching(template, pending)
+                left = self._take_matching(found, pending)
                 misses += len(left) == len(pending) - 1
                 if len(left) < len(pending) - 1:
-                    self._templates = [template, *self._templates][:_MAX_TEMPLATES]
+                    self._templates = [found, *self._templates][:_MAX_TEMPLATES]
                 pending = left
             else:
-                self._add_group(template.layout, *template.matching(pending[:1])[:2])
+                self._add_group(found.layout, *found.matching(pending[:1])[:2])
                 pending = pending[1:]
         if self._templates:
             longest = max(template.layout.end for template in self._templates)
@@ -180,10 +192,13 @@ class Scanner:
     def _widen(self, opened: _Opened, wanted: int) -> bool:
         """Read more of a file's beginning; False where it is not the file any more that was opened."""
         try:
-            stamp, opened.buffer = read_start(self._prefix + self.paths[opened.file], wanted)
-            return stamp == opened.stamp
+            stamp, buffer = read_start(self._prefix + self.paths[opened.file], wanted)
         except OSError:
             return False
+        if stamp != opened.stamp:
+            return False
+        opened.buffer = buffer
+        return True
 
     def _take_matching(self, template: _Template, pending: list[_Opened]) -> list[_Opened]:
         """Add the files that have this layout, and return the others."""
@@ -251,7 +266,7 @@ class Scanner:
             outcome.status, outcome.problems = "broken", [str(error)]
         except OSError as error:
             reason = f"it cannot be read: {error.strerror or error}"
-            self.outcomes[opened.file] = Outcome(opened.stamp, "broken", [reason])
+            self.outcomes[opened.file] = Outcome(Stamp(-1, -1, -1), "broken", [reason])
         else:
             if _DIRECTORY_RECORDS in header.elements:
                 outcome.status, outcome.problems = "skipped", ["it is a DICOMDIR, which lists files and holds none"]
@@ -368,7 +383,7 @@ def _plain_location(layout: Layout, buffer: bytes) -> tuple[int, int, str]:
             sizes.append(struct.unpack_from("<H", buffer, layout.offsets[i])[0])
     i = places.get(_MATRIX_TAGS[4])
     photometric = b"" if i is None else buffer[layout.offsets[i] : layout.offsets[i] + layout.lengths[i]]
-    bits = native_frame_bits(*sizes, photometric)
+    bits = native_frame_bits(sizes, photometric)
     readable, problem = length_problem(layout.pixels.length, bits, 1)
     if not readable:
         return -1, -1, problem

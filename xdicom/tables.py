@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .columns import Column, Raw, concat_columns
 
+
 class Table(NamedTuple):
     """The rows of one series; `file` indexes the list of paths that was scanned."""
 
@@ -70,7 +71,9 @@ class TableBuilder:
         self.parts: list[tuple[Sequence[int], Sequence[int], Sequence[int], Sequence[int]]] = []
         self.columns: dict[int, _ColumnBuilder] = {}
 
-    def add_rows(self, files: Sequence[int], numbers: Sequence[int], offsets: Sequence[int], lengths: Sequence[int]) -> int:
+    def add_rows(
+        self, files: Sequence[int], numbers: Sequence[int], offsets: Sequence[int], lengths: Sequence[int]
+    ) -> int:
         """Append rows and return the first's number."""
         start = self.count
         self.parts.append((files, numbers, offsets, lengths))
