@@ -19,6 +19,7 @@ from .display import Progress
 from .errors import MissingPackageError, RecordError, SaveError, UnknownTagError
 from .frames import ATTRIBUTES, Frames
 from .saving import save_copy
+from .selection import SelectableArray
 from .stack import infer_dims, stack
 from .tags import UniqueValues
 
@@ -203,9 +204,11 @@ class Record:
         PixelError
             If some frame has no pixels, or frames differ in matrix.
         """
-        return stacked_xarray(
+        da = stacked_xarray(
             self.frames(), dims, chunks=chunks, rescale=rescale, dtype=dtype, missing=missing, duplicates=duplicates
         )
+        keep_alive(da, self._store)
+        return da
 
     # -- writing
 
@@ -268,6 +271,12 @@ def stacked_ndarray(
     values = values.reshape(*shape, *values.shape[1:])
     moved = np.moveaxis(values, [len(shape) + 1, len(shape)], [0, 1])
     return (moved, coords) if return_coords else moved
+
+
+def keep_alive(da: xr.DataArray, store: Store) -> None:
+    """Let the temporary folder of a database in memory live as long as a lazy array of it."""
+    if isinstance(da.data, SelectableArray):
+        da.data.selection.source.owner = store  # type: ignore[attr-defined]
 
 
 def readable(frames: Frames) -> Frames:

@@ -201,7 +201,7 @@ def raw_values(values: Mapping[str, object]) -> dict[int, Known]:
     for tag, value in by_tag.items():
         if value is None:
             continue
-        vr = tags.dictionary_vr(tag)
+        vr = tags.concrete_vr(tag)
         encoded[tag] = vr, tags.encode(tag, vr, value, charset=charset)
     if charset:
         encoded[_CHARSET] = "CS", charset.encode()
