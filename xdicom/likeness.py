@@ -40,8 +40,9 @@ class _Term(NamedTuple):
         difference = self.here[rows, None] - self.there[None]
         if self.kind == "position":
             distance: FloatArray = np.round(np.linalg.norm(difference, axis=2), MM_DECIMALS)
-            weighted: FloatArray = np.nan_to_num(distance, nan=1e9) * _POSITION_WEIGHT
-            return weighted
+            distance[np.isnan(distance)] = 1e9
+            distance *= _POSITION_WEIGHT
+            return distance
         if self.kind == "text":
             return (difference != 0).astype(np.float64)
         # As shares of the range, so that units do not matter.
