@@ -5,9 +5,11 @@ known here.
 """
 
 import shutil
+import sqlite3
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import dask.array as da
 import numpy as np
@@ -15,11 +17,27 @@ import numpy as np
 from .catalog import Catalog, SeriesTables
 from .columns import Column, Known, Raw
 from .frames import Frames
+from .packing import pack_integers, pack_raws, unpack_integers, unpack_raws
 from .scan import SeriesKey
 from .staging import Progress, StagedArray, stage_array
 from .tables import Table
 
 PIXELS_FOLDER = "edits.zarr"
+
+
+SAVED, NEW = 0, 1
+# A pseudo-tag: the rows that have a value are removed.
+REMOVED = -16
+
+
+class Layer(NamedTuple):
+    """A table that edits are laid over: that of a series in the catalog (SAVED) or a staged one (NEW)."""
+
+    kind: int
+    key: SeriesKey
+
+
+Overlay = dict[int, Column | None]
 
 
 class Edits:
@@ -35,6 +53,7 @@ class Edits:
         self._catalog = catalog
         self._tables = SeriesTables(catalog.connection, catalog.root_bytes, "staged_")
         self._frames: dict[SeriesKey, Frames | None] = {}
+        self._overlays: dict[Layer, Overlay] | None = None
 
     def keys(self) -> list[SeriesKey]:
         """Return the keys of everything staged; those of new patients and studies end in ""."""
@@ -47,6 +66,68 @@ class Edits:
             if key not in self._frames:
                 self._frames[key] = self._tables.frames(key)
             return self._frames[key]
+
+    def overlays(self) -> dict[Layer, Overlay]:
+        """Return the edited columns of every table that has some; None where an element is removed."""
+        with self._catalog.lock:
+            if self._overlays is None:
+                self._overlays = {}
+                for kind, *parts, tag, raws, codes in self._catalog.connection.execute("SELECT * FROM edit"):
+                    layer = Layer(kind, SeriesKey(*parts))
+                    rows = None if codes is None else unpack_integers(codes, np.int32)
+                    column = None if raws is None else Column(unpack_raws(raws), rows)
+                    self._overlays.setdefault(layer, {})[tag] = column
+            return self._overlays
+
+    def set_columns(self, changes: Mapping[Layer, Overlay], undone: Mapping[Layer, Iterable[int]]) -> None:
+        """Stage edited columns, each in place of an earlier edit of the same tag, and drop others; all or none.
+
+        Parameters
+        ----------
+        changes
+            Columns by table and tag; None removes the element.
+        undone
+            Tags by table whose earlier edits are dropped.
+        """
+        rows = [
+            (layer.kind, *layer.key, tag, *_packed(column))
+            for layer, overlay in changes.items()
+            for tag, column in overlay.items()
+        ]
+        with self._catalog.transaction() as connection:
+            for layer, dropped in undone.items():
+                self._forget_columns(connection, [layer], dropped)
+            connection.executemany("INSERT OR REPLACE INTO edit VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        self._overlays = None
+
+    def forget_columns(self, layers: Iterable[Layer], wanted: Iterable[int] | None = None) -> None:
+        """Drop the edits of tables, or those of some tags."""
+        with self._catalog.transaction() as connection:
+            self._forget_columns(connection, layers, wanted)
+        self._overlays = None
+
+    @staticmethod
+    def _forget_columns(
+        connection: sqlite3.Connection, layers: Iterable[Layer], wanted: Iterable[int] | None = None
+    ) -> None:
+        for layer in layers:
+            if wanted is None:
+                connection.execute(f"DELETE FROM edit WHERE {_IS_LAYER}", [layer.kind, *layer.key])
+            else:
+                rows = [(layer.kind, *layer.key, tag) for tag in wanted]
+                connection.executemany(f"DELETE FROM edit WHERE {_IS_LAYER} AND tag = ?", rows)
+
+    def forget(self, layers: Iterable[Layer]) -> None:
+        """Drop the edits of tables and, where they are staged, these tables; their pixels are swept later."""
+        layers = list(layers)
+        with self._catalog.transaction() as connection:
+            self._forget_columns(connection, layers)
+            for layer in layers:
+                if layer.kind == NEW:
+                    self._tables.delete(layer.key)
+                    connection.execute("DELETE FROM follows WHERE (patient, study, series) = (?, ?, ?)", layer.key)
+        self._overlays = None
+        self._frames.clear()
 
     def source_of(self, key: SeriesKey) -> SeriesKey | None:
         """Return the series that a new series follows, or None."""
@@ -107,6 +188,15 @@ class Edits:
             table = Table(frames.file + np.int32(first), frames.number, frames.offset, frames.length, frames.columns)
             self._tables.append(key, table)
         self._frames.pop(key, None)
+
+
+_IS_LAYER = "kind = ? AND patient = ? AND study = ? AND series = ?"
+
+
+def _packed(column: Column | None) -> tuple[bytes | None, bytes | None]:
+    if column is None:
+        return None, None
+    return pack_raws(column.values), None if column.codes is None else pack_integers(column.codes)
 
 
 def _absolute(frames: Frames) -> list[bytes]:

@@ -16,7 +16,7 @@ from . import array as lazy
 from . import tags
 from .dims import order_frames
 from .display import Progress
-from .errors import MissingPackageError, RecordError, SaveError, UnknownTagError
+from .errors import EditError, MissingPackageError, RecordError, SaveError, UnknownTagError
 from .frames import ATTRIBUTES, Frames
 from .saving import save_copy
 from .selection import SelectableArray
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
     from .catalog import Problem
-    from .store import Store
+    from .store import Change, Store
 
 Self = TypeVar("Self", bound="Record")
 Missing = Literal["raise", "fill"]
@@ -93,6 +93,74 @@ class Record:
         if isinstance(name, list):
             return [self._unique(each) for each in name]
         return self._unique(_checked_name(name))
+
+    # -- editing
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name.startswith("_"):
+            object.__setattr__(self, name, value)
+        elif name in ATTRIBUTES or name[:1].isupper() or name == "dBdt":
+            self._set({name: value})
+        else:
+            raise UnknownTagError(f"a {type(self).__name__} has no attribute {name!r} that can be set")
+
+    def __setitem__(self, name: Any, value: Any) -> None:
+        if not isinstance(name, list):
+            self._set({_checked_name(name): value})
+            return
+        values = list(value)
+        if len(values) != len(name):
+            raise EditError(f"{len(values)} values for {len(name)} tags: give one each")
+        self._set(dict(zip(map(_hashable, name), values, strict=True)))
+
+    def __delattr__(self, name: str) -> None:
+        self._set({name: None})
+
+    def __delitem__(self, name: Any) -> None:
+        self._set(dict.fromkeys(map(_hashable, name) if isinstance(name, list) else [_checked_name(name)]))
+
+    def set(self, name: Any, value: Any, *, VR: str | None = None) -> None:
+        """Stage a value in every dataset of the record; the same as `record[name] = value`.
+
+        Parameters
+        ----------
+        name
+            A tag, a private element ("Creator", group, element) or a lower_case attribute.
+        value
+            None removes the element, "" leaves it empty.
+        VR
+            Of a private element that no dictionary knows.
+        """
+        self._set({_checked_name(name): value}, {} if VR is None else {tags.parse(name): VR})
+
+    def _set(self, values: dict[Any, Any], vrs: dict[object, str] | None = None) -> None:
+        """Stage values by name, all or none."""
+        self._require()
+        found: dict[int | tags.PrivateTag, object] = {}
+        for name, value in values.items():
+            if isinstance(name, str) and name in ATTRIBUTES:
+                setter = ATTRIBUTES[name].set
+                if setter is None:
+                    raise EditError(f"{name} is derived from other tags and cannot be set")
+                found.update({tags.parse(tag): each for tag, each in setter(value, self.frames()).items()})
+            else:
+                found[tags.parse(name)] = value
+        self._key = self._store.set_values(self._key, found, vrs or {})
+
+    def restore(self, *names: Any) -> None:
+        """Take back what is staged in this record, or only the edits of some tags.
+
+        Parameters
+        ----------
+        *names
+            Tags; all edits where none is given. New records and frames that were never saved go.
+        """
+        wanted = [tags.as_tag(name) for name in names]
+        self._store.restore(self._key, wanted or None)
+
+    def status(self) -> list[Change]:
+        """Return each staged edit as (series, what, before, after); empty where all is saved."""
+        return self._store.status(self._key)
 
     def __dir__(self) -> Iterable[str]:
         return [*super().__dir__(), *ATTRIBUTES]
@@ -239,6 +307,10 @@ class Record:
     def problems(self) -> list[Problem]:
         """Return what is wrong with files of the database, each as (path, reason)."""
         return self._store.problems()
+
+
+def _hashable(name: Any) -> Any:
+    return tuple(name) if isinstance(name, list) else name
 
 
 def _checked_name(name: Any) -> Any:

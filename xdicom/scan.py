@@ -43,7 +43,7 @@ PATIENT_ID, PATIENT_NAME, BIRTH_DATE, STUDY_UID, SERIES_UID = 0x00100020, 0x0010
 _KEY_TAGS = (PATIENT_ID, PATIENT_NAME, BIRTH_DATE, STUDY_UID, SERIES_UID)
 _MATRIX_TAGS = (0x00280010, 0x00280011, 0x00280002, 0x00280100, 0x00280004)
 _CHARSET = 0x00080005
-_GROUPING_TAGS = (*_KEY_TAGS, _CHARSET)
+GROUPING_TAGS = (*_KEY_TAGS, _CHARSET)
 # These make a file more than one plain frame.
 _UNUSUAL_TAGS = frozenset({NUMBER_OF_FRAMES, _DIRECTORY_RECORDS, SHARED_GROUPS, FRAME_GROUPS})
 
@@ -294,7 +294,7 @@ class Scanner:
     def _builder(self, found: Mapping[int, Known], path: bytes) -> TableBuilder:
         """Return the builder of the series that a file belongs to."""
         folder = None if SERIES_UID in found else os.path.dirname(path)
-        cache_key = (*[found.get(tag) for tag in _GROUPING_TAGS], folder)
+        cache_key = (*[found.get(tag) for tag in GROUPING_TAGS], folder)
         key = self._keys.get(cache_key)
         if key is None:
             key = self._keys[cache_key] = series_key(found, path)
@@ -330,7 +330,7 @@ def _text(tag: int, found: Mapping[int, Known], charset: str) -> str:
 def _key_values(layout: Layout, buffer: bytes) -> dict[int, Known]:
     """Return the raw values that name the series of a file."""
     found = {}
-    for tag in _GROUPING_TAGS:
+    for tag in GROUPING_TAGS:
         if tag in layout.places:
             i = layout.places[tag]
             found[tag] = layout.vrs[i], buffer[layout.offsets[i] : layout.offsets[i] + layout.lengths[i]]
