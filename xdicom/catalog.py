@@ -220,6 +220,7 @@ class Catalog:
         try:
             connection.execute("PRAGMA trusted_schema=OFF")
             connection.execute("PRAGMA secure_delete=ON")
+            connection.execute("PRAGMA synchronous=OFF")  # a file that is still empty may be lost
             connection.execute(f"PRAGMA journal_mode={'TRUNCATE' if is_network(path.parent) else 'WAL'}")
             connection.execute("PRAGMA synchronous=NORMAL")
             self._ensure_schema(connection)

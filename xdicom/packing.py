@@ -18,6 +18,7 @@ _NAME = 6
 _CONSTANT = b"="
 Integer = TypeVar("Integer", np.int32, np.int64)
 _COUNTS = struct.Struct("<LL")
+_ONE = struct.Struct(f"<LL{_NAME}sl")
 _REF = struct.Struct("<QQ")
 
 
@@ -48,6 +49,9 @@ def unpack_integers(blob: bytes, dtype: type[Integer]) -> NDArray[Integer]:
 
 def pack_raws(raws: Sequence[Raw]) -> bytes:
     """Pack raw values and references: VRs, then lengths (-1 for a reference), then bytes."""
+    vr, first = raws[0] if raws else ("", b"")
+    if len(raws) == 1 and not isinstance(first, Ref):  # most columns
+        return _ONE.pack(1, 1, f"{vr:6}".encode(), len(first)) + first
     vrs = [vr for vr, _ in raws]
     lengths = [-1 if isinstance(value, Ref) else len(value) for _, value in raws]
     body = b"".join([_REF.pack(*value) if isinstance(value, Ref) else value for _, value in raws])

@@ -33,6 +33,7 @@ from .walker import IMPLICIT, Layout, NeedMoreError, UnrecognisedError, walk_lay
 
 LONG_VALUE = 1024
 BATCH = 1024
+_FIRST_BATCH = 16  # a few files show how much to read of the others
 _FIRST_WINDOW, _MAX_WINDOW, _PAGE = 16384, 1 << 20, 4096
 _MAX_MISSES = 8
 _MAX_TEMPLATES = 16
@@ -90,13 +91,22 @@ class _Template:
         fitting = [file for file in opened if file.stamp.size == size and len(file.buffer) >= end]
         if not fitting:
             return [], np.empty((0, end), np.uint8), list(opened)
-        heads = np.frombuffer(b"".join([file.buffer[:end] for file in fitting]), np.uint8).reshape(-1, end)
-        found = (heads[:, self.index] == self.expected).all(axis=1)
-        if found.all():
+        heads = _stacked([file.buffer for file in fitting], end)
+        extremes = heads.min(axis=0)[self.index], heads.max(axis=0)[self.index]
+        if all((extreme == self.expected).all() for extreme in extremes):
             return fitting, heads, [file for file in opened if file.stamp.size != size or len(file.buffer) < end]
+        found = (heads[:, self.index] == self.expected).all(axis=1)
         matched = [file for file, same in zip(fitting, found.tolist(), strict=True) if same]
         chosen = {file.file for file in matched}
         return matched, heads[found], [file for file in opened if file.file not in chosen]
+
+
+def _stacked(buffers: Sequence[bytes], end: int) -> NDArray[np.uint8]:
+    """Return the first `end` bytes of buffers as an array, one a row."""
+    width = len(buffers[0])
+    if any(len(buffer) != width for buffer in buffers):
+        buffers, width = [buffer[:end] for buffer in buffers], end
+    return np.frombuffer(b"".join(buffers), np.uint8).reshape(-1, width)[:, :end]
 
 
 def _is_plain(layout: Layout) -> bool:
@@ -125,7 +135,7 @@ class Scanner:
         self.outcomes: dict[int, Outcome] = {}
         self._series: dict[SeriesKey, TableBuilder] = {}
         self._templates: list[_Template] = []
-        self._window = _FIRST_WINDOW
+        self._window, self._batch = _FIRST_WINDOW, min(_FIRST_BATCH, BATCH)
         self._keys: dict[tuple[object, ...], SeriesKey] = {}
 
     def tables(self) -> dict[SeriesKey, Table]:
@@ -134,8 +144,11 @@ class Scanner:
 
     def scan(self, files: range) -> None:
         """Scan the files with these places in the list."""
-        for start in range(files.start, files.stop, BATCH):
-            self._scan_batch(range(start, min(start + BATCH, files.stop)))
+        start = files.start
+        while start < files.stop:
+            end = min(start + self._batch, files.stop)
+            self._scan_batch(range(start, end))
+            start, self._batch = end, BATCH
 
     def _scan_batch(self, files: range) -> None:
         pending = [opened for file in files if (opened := self._open(file)) is not None]
@@ -354,7 +367,7 @@ def _varying_elements(layout: Layout, heads: NDArray[np.uint8]) -> list[int]:
     """Return the places of the elements whose bytes differ between files of one layout."""
     if len(heads) == 1:
         return []
-    positions = np.flatnonzero((heads[1:] != heads[0]).any(axis=0))
+    positions = np.flatnonzero(heads.max(axis=0) != heads.min(axis=0))
     places = np.searchsorted(layout.offset_array, positions, side="right") - 1
     # Before the first element lies the preamble, which is free.
     return [place for place in np.unique(places).tolist() if place >= 0]

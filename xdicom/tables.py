@@ -41,26 +41,9 @@ class Table(NamedTuple):
         )
 
 
-class _ColumnBuilder:
-    """Codes of one tag, as spans of rows."""
-
-    __slots__ = ("index", "spans")
-
-    def __init__(self) -> None:
-        self.index: dict[Raw, int] = {}
-        self.spans: list[tuple[int, int, int | list[int]]] = []
-
-    def finish(self, count: int) -> Column:
-        """Return the column of `count` rows."""
-        values = list(self.index)
-        start, size, code = self.spans[0]
-        if size == count and not isinstance(code, list):
-            return Column(values)
-        codes = np.full(count, -1, np.int32)
-        for start, size, code in self.spans:
-            codes[start : start + size] = code
-        constant = len(self.index) == 1 and bool((codes == 0).all())
-        return Column(values, None if constant else codes)
+# The growing column of one tag: the code of each raw value, and spans of rows as (start, size, one code or many).
+_Spans = list[tuple[int, int, int | list[int]]]
+_Growing = tuple[dict[Raw, int], _Spans]
 
 
 class TableBuilder:
@@ -68,49 +51,69 @@ class TableBuilder:
 
     def __init__(self) -> None:
         self.count = 0
-        self.parts: list[tuple[Sequence[int], Sequence[int], Sequence[int], Sequence[int]]] = []
-        self.columns: dict[int, _ColumnBuilder] = {}
+        self._parts: list[tuple[Sequence[int], Sequence[int], Sequence[int], Sequence[int]]] = []
+        self._columns: dict[int, _Growing] = {}
 
     def add_rows(
         self, files: Sequence[int], numbers: Sequence[int], offsets: Sequence[int], lengths: Sequence[int]
     ) -> int:
         """Append rows and return the first's number."""
         start = self.count
-        self.parts.append((files, numbers, offsets, lengths))
+        self._parts.append((files, numbers, offsets, lengths))
         self.count += len(files)
         return start
 
     def add_constants(self, names: Sequence[int], start: int, size: int, raws: Sequence[Raw | None]) -> None:
         """Give `size` rows from `start` one value each of many tags; None gives nothing."""
-        columns = self.columns
+        get = self._columns.get
         for tag, raw in zip(names, raws, strict=True):
             if raw is None:
                 continue
-            column = columns.get(tag)
+            column = get(tag)
             if column is None:
-                column = columns[tag] = _ColumnBuilder()
-            index = column.index
-            code = index.get(raw)
-            if code is None:
-                code = index[raw] = len(index)
-            column.spans.append((start, size, code))
+                self._columns[tag] = {raw: 0}, [(start, size, 0)]
+                continue
+            index, spans = column
+            code = index.setdefault(raw, len(index))
+            last = spans[-1]
+            if last[2] == code and last[0] + last[1] == start:
+                spans[-1] = last[0], last[1] + size, code
+            else:
+                spans.append((start, size, code))
 
     def add_varying(self, tag: int, start: int, raws: Sequence[Raw | None]) -> None:
         """Give the rows from `start` one value each."""
-        column = self.columns.get(tag)
-        if column is None:
-            column = self.columns[tag] = _ColumnBuilder()
-        index = column.index
+        index, spans = self._columns.setdefault(tag, ({}, []))
         codes = [-1 if raw is None else index.setdefault(raw, len(index)) for raw in raws]
-        column.spans.append((start, len(codes), codes))
+        spans.append((start, len(codes), codes))
 
     def finish(self) -> Table:
-        """Return the table."""
-        columns = zip(*self.parts, strict=True)
-        dtypes = (np.int32, np.int32, np.int64, np.int64)
-        arrays = [
-            np.concatenate([np.asarray(part, dtype) for part in column])
-            for column, dtype in zip(columns, dtypes, strict=True)
-        ]
-        table = {tag: builder.finish(self.count) for tag, builder in self.columns.items()}
-        return Table(arrays[0], arrays[1], arrays[2], arrays[3], table)
+        """Return the table, in the order of files and frames in them."""
+        file, number, offset, length = (_joined(column) for column in zip(*self._parts, strict=True))
+        order = None if (np.diff(file) > 0).all() else np.lexsort((number, file))
+        columns = {tag: _finished(column, self.count, order) for tag, column in self._columns.items()}
+        arrays = (
+            (file, number, offset, length)
+            if order is None
+            else (part[order] for part in (file, number, offset, length))
+        )
+        file, number, offset, length = arrays
+        return Table(file.astype(np.int32), number.astype(np.int32), offset, length, columns)
+
+
+def _joined(parts: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+    return np.concatenate([np.asarray(part, np.int64) for part in parts])
+
+
+def _finished(column: _Growing, count: int, order: NDArray[np.intp] | None) -> Column:
+    """Return the column of `count` rows, rearranged."""
+    index, spans = column
+    start, size, code = spans[0]
+    if size == count and not isinstance(code, list):
+        return Column(list(index))
+    codes = np.full(count, -1, np.int32)
+    for start, size, code in spans:
+        codes[start : start + size] = code
+    if len(index) == 1 and not codes.any():
+        return Column(list(index))
+    return Column(list(index), codes if order is None else codes[order])
