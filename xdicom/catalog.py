@@ -210,6 +210,7 @@ class Catalog:
         self.private = private_folder(self.root)
         self.lock = threading.RLock()
         self._frames: dict[SeriesKey, Frames | None] = {}
+        self._data_version = 0
         self.connection = self._open(self.private / NAME)
         self.root_bytes = os.fsencode(self.root)
         self._series = SeriesTables(self.connection, self.root_bytes)
@@ -270,7 +271,39 @@ class Catalog:
                 self.connection.execute("ROLLBACK")
                 raise
 
+    @contextmanager
+    def durably(self) -> Iterator[None]:
+        """Let transactions survive a power loss: for the points of no return of a save."""
+        with self.lock:
+            self.connection.execute("PRAGMA synchronous=FULL")
+            try:
+                yield
+            finally:
+                self.connection.execute("PRAGMA synchronous=NORMAL")
+
+    def paths(self) -> list[bytes]:
+        """Return the path of every file, DICOM or not."""
+        with self.lock:
+            return [row[0] for row in self.connection.execute("SELECT path FROM file")]
+
+    def changed_elsewhere(self) -> bool:
+        """Say whether another process wrote into the database since the last call; then forget what was read."""
+        with self.lock:
+            version = self.connection.execute("PRAGMA data_version").fetchone()[0]
+            changed = version != self._data_version
+            self._data_version = version
+            if changed:
+                self._frames.clear()
+            return bool(changed)
+
     # -- filling
+
+    def rescan_files(self, paths: Sequence[bytes]) -> None:
+        """Read some files anew, in a transaction of the caller's; those that are gone are dropped."""
+        known = {row[0]: row[1] for row in self.connection.execute("SELECT path, id FROM file")}
+        gone = {known[path] for path in paths if path in known}
+        there = [path for path in paths if os.path.lexists(os.path.join(self.root_bytes, path))]
+        self._store(self.connection, there, {}, gone, None)
 
     def rescan(self, progress: Callable[[int, int], None] | None = None) -> Report:
         """Read what is new or changed since the last scan, in one transaction.

@@ -20,6 +20,7 @@ from .frames import Files, Frames
 from .likeness import SLICE_NAMES, changed_tags, nearest_rows
 from .naming import new_uid
 from .pixelmodule import SourceImage, derived_header, pixel_module
+from .rows import row_headers
 from .scan import SeriesKey
 from .staging import Progress, StagedArray
 from .store import Store
@@ -287,20 +288,6 @@ def _slices(
         {**values, _POSITION: (0.0, 0.0, float(place)), _LOCATION: float(place)}
         for values, place in zip(placed, along.tolist(), strict=True)
     ]
-
-
-def row_headers(frames: Frames) -> list[Header]:
-    """Return the raw values of each row by tag, long ones read; group 2 and pseudo-tags left out."""
-    headers: list[Header] = [{} for _ in range(len(frames))]
-    for tag in frames.tags():
-        if tag >> 16 == 2:
-            continue
-        raws, codes = frames.raw_values(tag)
-        for header, code in zip(headers, codes.tolist(), strict=True):
-            if code >= 0:
-                header[tag] = raws[code]
-    implicit = [raw[0] == "" for header in headers for raw in header.values()]
-    return [explicit_values(header, implicit=True) for header in headers] if any(implicit) else headers
 
 
 def staged_frames(staged: StagedArray, headers: Sequence[Header]) -> Frames:

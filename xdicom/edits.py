@@ -4,6 +4,7 @@ One SQLite transaction makes a staged change real; pixels are written and flushe
 known here.
 """
 
+import os
 import shutil
 import sqlite3
 import uuid
@@ -119,15 +120,32 @@ class Edits:
 
     def forget(self, layers: Iterable[Layer]) -> None:
         """Drop the edits of tables and, where they are staged, these tables; their pixels are swept later."""
-        layers = list(layers)
         with self._catalog.transaction() as connection:
-            self._forget_columns(connection, layers)
-            for layer in layers:
-                if layer.kind == NEW:
-                    self._tables.delete(layer.key)
-                    connection.execute("DELETE FROM follows WHERE (patient, study, series) = (?, ?, ?)", layer.key)
+            self.forget_within(connection, list(layers))
+        self.refresh()
+
+    def forget_within(self, connection: sqlite3.Connection, layers: Iterable[Layer]) -> None:
+        """Drop edits and staged tables in a transaction of the caller's."""
+        for layer in layers:
+            self._forget_columns(connection, [layer])
+            if layer.kind == NEW:
+                self._tables.delete(layer.key)
+                connection.execute("DELETE FROM follows WHERE (patient, study, series) = (?, ?, ?)", layer.key)
+
+    def refresh(self) -> None:
+        """Read everything anew when it is next asked for."""
         self._overlays = None
         self._frames.clear()
+
+    def sweep(self) -> None:
+        """Remove staged pixels that nothing refers to; for the writer only."""
+        folder = self._catalog.private / PIXELS_FOLDER
+        with self._catalog.lock:
+            paths = [row[0] for row in self._catalog.connection.execute("SELECT path FROM staged_file")]
+        used = {os.fsdecode(path) for path in paths}
+        for array in folder.iterdir() if folder.is_dir() else ():
+            if not any(path.startswith(f"{array}{os.sep}") for path in used):
+                shutil.rmtree(array, ignore_errors=True)
 
     def source_of(self, key: SeriesKey) -> SeriesKey | None:
         """Return the series that a new series follows, or None."""

@@ -34,6 +34,9 @@ class Layers:
 
     def by_key(self) -> dict[SeriesKey, list[Layer]]:
         """Return the tables of each series, by the key that it has now; those of new patients and studies end in ""."""
+        if self._catalog.changed_elsewhere():
+            self._edits.refresh()
+            self.refresh()
         if self._by_key is None:
             found: dict[SeriesKey, list[Layer]] = {}
             overlays = self._edits.overlays()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -295,12 +296,23 @@ class Record:
             If there is nothing to write, no path for a database in memory, or the folder cannot take the files.
         """
         self._require()
-        if path is None:
-            place = "this database is in memory" if self._store.in_memory else "saving in place is not available yet"
-            raise SaveError(f"{place}: give a folder, save('folder')")
-        keys = self._store.keys(self._key)
+        if path is None and self._store.in_memory:
+            raise SaveError("this database is in memory: give a folder, save('folder')")
         with Progress("saving", unit="files") as progress:
-            save_copy(self._store, keys, path, progress)
+            if path is None:
+                self._save_here(progress)
+            else:
+                self._save_there(path, progress)
+
+    def _save_here(self, progress: Progress) -> None:
+        left = self._store.save(self._key, progress)
+        if left:
+            names = ", ".join(key.series or key.study or key.patient for key in left)
+            warnings.warn(f"new records without images are not written, and stay unsaved: {names}", UserWarning, stacklevel=3)
+
+    def _save_there(self, path: str | os.PathLike[str], progress: Progress) -> None:
+        keys = self._store.keys(self._key)
+        save_copy(self._store, keys, path, progress)
         if self._store.in_memory and keys == self._store.keys():
             self._store.settle(path)
 

@@ -14,21 +14,18 @@ from typing import NamedTuple
 import numpy as np
 
 from .catalog import Catalog
-from .derive import row_headers
 from .errors import CatalogError, SaveError
 from .folder import PRIVATE_NAME
 from .frames import Frames
 from .instance import INSTANCE_UID
 from .naming import Instance, Paths, inside
+from .rows import instances_of, row_headers
 from .scan import SeriesKey
 from .source import Source, Stamp
 from .store import Store
 from .writer import check_pixel_module, flush_directory, write_file
 
 _BLOCK = 4 << 20
-_STUDY_DATE, _STUDY_DESCRIPTION, _PATIENT_ID = 0x00080020, 0x00081030, 0x00100020
-_SERIES_NUMBER, _SERIES_DESCRIPTION, _INSTANCE_NUMBER, _SERIES_UID = 0x00200011, 0x0008103E, 0x00200013, 0x0020000E
-_PATH_TAGS = (_PATIENT_ID, _STUDY_DATE, _STUDY_DESCRIPTION, _SERIES_NUMBER, _SERIES_DESCRIPTION, _INSTANCE_NUMBER)
 
 Progress = Callable[[int, int], None]
 
@@ -128,42 +125,24 @@ def _instances_there(target: Path) -> list[tuple[str, Instance | None]]:
         for key in catalog.keys():
             frames = catalog.frames(key)
             if frames is not None:
-                for row, instance in _instances(frames, key):
+                for row, instance in instances_of(frames, key):
                     found[os.fsdecode(frames.files.paths[frames.file[row]])] = instance
     finally:
         catalog.close()
     return list(found.items())
 
 
-def _instances(frames: Frames, key: SeriesKey) -> Iterator[tuple[int, Instance]]:
-    """Yield the first row of each instance, and the tags that name its file."""
-    columns = [frames.column(tag) for tag in (*_PATH_TAGS, INSTANCE_UID)]
-    _, first = np.unique(np.stack([frames.file, columns[-1][1]], axis=1), axis=0, return_index=True)
-    for row in np.sort(first).tolist():
-        values = [found[codes[row]] if codes[row] >= 0 else None for found, codes in columns]
-        patient, date, study, number, series, instance, uid = ("" if value is None else value for value in values)
-        text = [str(part) for part in (patient, date, study)]
-        name = Instance(
-            key.patient, key.study, key.series, str(uid), *text, _number(number), str(series), _number(instance)
-        )
-        yield row, name
-
-
-def _number(value: object) -> int | str | None:
-    return value if isinstance(value, int | str) else None
-
-
 def _jobs(store: Store, key: SeriesKey) -> Iterator[_Job]:
     """Yield what must be written for one series."""
     saved, staged = store.catalog.frames(key), store.edits.frames(key)
     if saved is not None:
-        for row, instance in _instances(saved, key):
+        for row, instance in instances_of(saved, key):
             _require_uid(saved, row, instance)
             yield _Job(instance, _copier(saved, row))
     if staged is not None:
         staged = staged.take(np.flatnonzero(staged.file >= 0))
         headers = row_headers(staged)
-        for row, instance in _instances(staged, key):
+        for row, instance in instances_of(staged, key):
             yield _Job(instance, _image_writer(staged, row, headers[row]))
 
 

@@ -39,3 +39,13 @@ CREATE TABLE edit (
     kind INTEGER NOT NULL, patient TEXT NOT NULL, study TEXT NOT NULL, series TEXT NOT NULL, tag INTEGER NOT NULL,
     raws BLOB, codes BLOB, PRIMARY KEY (kind, patient, study, series, tag)
 ) WITHOUT ROWID;
+-- A save past its point of no return: files that are written, flushed and wait to be put in place.
+CREATE TABLE job_file (
+    path BLOB PRIMARY KEY, temp BLOB NOT NULL, action TEXT NOT NULL, size INTEGER NOT NULL, digest BLOB NOT NULL,
+    old_size INTEGER NOT NULL, old_mtime_ns INTEGER NOT NULL, old_inode INTEGER NOT NULL
+) WITHOUT ROWID;
+-- The tables whose edits that save makes permanent.
+CREATE TABLE job_layer (
+    kind INTEGER NOT NULL, patient TEXT NOT NULL, study TEXT NOT NULL, series TEXT NOT NULL,
+    PRIMARY KEY (kind, patient, study, series)
+) WITHOUT ROWID;

@@ -19,11 +19,15 @@ from .catalog import Catalog, Problem, Report
 from .columns import Column, Known
 from .editing import overlay_of, unchanged
 from .edits import NEW, REMOVED, SAVED, Edits, Layer, Overlay
-from .errors import EditError
+from .errors import EditError, LockedError
 from .frames import Frames
+from .journal import Journal
 from .layers import Layers
+from .lock import WriterLock
+from .naming import Instance, Paths
 from .scan import SeriesKey
 from .tags import PrivateTag
+from .works import instances_of, new_files, works_of
 
 _STUDY_DATE, _STUDY_TIME, _SERIES_NUMBER, _CHARSET = 0x00080020, 0x00080030, 0x00200011, 0x00080005
 LEVELS = ("database", "patient", "study", "series")
@@ -61,9 +65,37 @@ class Store:
         self.catalog = Catalog(folder)
         self.edits = Edits(self.catalog)
         self.layers = Layers(self.catalog, self.edits)
+        self.journal = Journal(self.catalog, self.edits)
+        self.lock = WriterLock(self.catalog.private)
         self._lock = threading.RLock()
         self._order: dict[SeriesKey, tuple[object, ...]] = {}
-        self._finalizer = weakref.finalize(self, _discard, self.catalog, folder if self.in_memory else None)
+        self._finalizer = weakref.finalize(self, _discard, self.catalog, self.lock, folder if self.in_memory else None)
+        if self.journal.is_pending():
+            self._recover()
+
+    def _recover(self) -> None:
+        """Finish an interrupted save, if the process that runs it is dead."""
+        try:
+            self.lock.acquire(timeout=0)
+        except LockedError:
+            return
+        try:
+            self.journal.recover()
+        finally:
+            self.lock.release()
+
+    def begin(self) -> None:
+        """Become the folder's only writer, and sweep up what earlier ones left.
+
+        Raises
+        ------
+        LockedError
+            If another process is writing, with its name.
+        """
+        if not self.lock.held:
+            self.lock.acquire()
+            self.journal.recover()
+            self.edits.sweep()
 
     @property
     def root(self) -> Path:
@@ -177,6 +209,7 @@ class Store:
         EditError
             If a record with this key exists.
         """
+        self.begin()
         if self.exists(tuple(part for part in key if part)):
             raise EditError(f"there is a {LEVELS[sum(map(bool, key))]} with this identity already: {key!r}")
         self.edits.add_record(key, values, source)
@@ -184,6 +217,7 @@ class Store:
 
     def stage(self, key: SeriesKey, frames: Frames) -> None:
         """Stage new frames of a series."""
+        self.begin()
         self.edits.stage_frames(key, frames)
         self._refresh()
 
@@ -214,6 +248,7 @@ class Store:
         EditError, TagValueError
             If an element cannot be set, or its VR cannot hold the value; nothing is staged then.
         """
+        self.begin()
         layers = self.layers.under(prefix)
         changes: dict[Layer, Overlay] = {}
         undone: dict[Layer, list[int]] = {}
@@ -231,15 +266,66 @@ class Store:
 
     def restore(self, prefix: tuple[str, ...], wanted: Iterable[int] | None = None) -> None:
         """Drop what is staged under a record, or the edits of some tags."""
+        self.begin()
         layers = self.layers.ever_under(prefix)
         if wanted is None:
             self.edits.forget(layers)
         else:
             self.edits.forget_columns(layers, wanted)
         self._refresh()
+        self.lock.release()
+
+    def save(self, prefix: tuple[str, ...], progress: Callable[[int, int], None] | None = None) -> list[SeriesKey]:
+        """Make what is staged under a record permanent, all of it or nothing.
+
+        Returns
+        -------
+        list of SeriesKey
+            New records that have no images, which stay staged.
+
+        Raises
+        ------
+        SaveError
+            If an edit cannot be written, or a file changed since it was scanned; edits stay staged then.
+        """
+        self.begin()
+        layers = self.layers.ever_under(prefix)
+        works = list(works_of(self.layers, layers, self.edits.overlays()))
+        used: list[tuple[str, Instance | None]] = []
+        empty, written = [], []
+        for layer in layers:
+            table = self.layers.table(layer) if layer.kind == NEW else None
+            if table is None:
+                continue
+            images = table.take(np.flatnonzero(table.file >= 0))
+            if not len(images):
+                empty.append(layer.key)
+                continue
+            used = used or self._paths_there()
+            paths = Paths(used) if not written else paths
+            key = next(key for key, found in self.layers.by_key().items() if layer in found)
+            works += new_files(images, paths, instances_of(images, key))
+            written.append(layer)
+        done = [layer for layer in layers if layer.kind == SAVED or layer in written]
+        if works or done:
+            self.journal.save(works, done, progress)
+        self._refresh()
+        self.lock.release()
+        return empty
+
+    def _paths_there(self) -> list[tuple[str, Instance | None]]:
+        """Return every path in the folder, with what is in it."""
+        found: dict[str, Instance | None] = {os.fsdecode(path): None for path in self.catalog.paths()}
+        for key in self.catalog.keys():
+            frames = self.catalog.frames(key)
+            if frames is not None:
+                for row, instance in instances_of(frames, key):
+                    found[os.fsdecode(frames.files.paths[frames.file[row]])] = instance
+        return list(found.items())
 
     def remove(self, prefix: tuple[str, ...]) -> None:
         """Stage the removal of every frame under a record; what was only staged is dropped."""
+        self.begin()
         layers = self.layers.under(prefix)
         gone = Column([("", b"1")])
         self.edits.set_columns({layer: {REMOVED: gone} for layer in layers if layer.kind == SAVED}, {})
@@ -274,7 +360,8 @@ def _first(frames: Frames | None, tag: int) -> object:
     return "" if not used.size or values[used[0]] is None else values[used[0]]
 
 
-def _discard(catalog: Catalog, folder: str | os.PathLike[str] | None) -> None:
+def _discard(catalog: Catalog, lock: WriterLock, folder: str | os.PathLike[str] | None) -> None:
+    lock.release()
     catalog.close()
     if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)

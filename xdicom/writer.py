@@ -80,6 +80,13 @@ def write_file(
     TagValueError
         If an element can't be encoded.
     """
+    return _create(Path(target), file_blocks(elements, pixels, length=length), mode)
+
+
+def file_blocks(
+    elements: Iterable[Element], pixels: Block | Iterable[Block] | None = None, *, length: int | None = None
+) -> Iterator[Block]:
+    """Return the bytes of a new file, block by block; for parameters and errors see `write_file`."""
     blocks = [pixels] if isinstance(pixels, bytes | bytearray | memoryview) else pixels
     ordered = _ordered(elements)
     if any(tag in PIXEL_TAGS for tag, _, _ in ordered):
@@ -89,10 +96,10 @@ def write_file(
     values = {tag: (vr, raw) for tag, vr, raw in ordered}
     start = bytes(128) + b"DICM" + _meta(values) + before
     if blocks is None:
-        return _create(Path(target), iter([start, after]), mode)
+        return iter([start, after])
     length = _pixel_length(values, length)
     start += _header(PIXELS, "OB" if _number(values, _ALLOCATED) <= 8 else "OW", length + length % 2)
-    return _create(Path(target), _streamed(start, blocks, length, after), mode)
+    return _streamed(start, blocks, length, after)
 
 
 def flush_directory(path: str | os.PathLike[str]) -> None:

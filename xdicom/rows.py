@@ -1,0 +1,53 @@
+"""Rows of a table as what a file needs: all elements of one row, and the tags that name its file.
+
+It writes nothing.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from .columns import Known
+from .explicit import explicit_values
+from .frames import Frames
+from .instance import INSTANCE_UID
+from .naming import Instance
+from .scan import SeriesKey
+
+Header = dict[int, Known]
+
+_STUDY_DATE, _STUDY_DESCRIPTION, _PATIENT_ID = 0x00080020, 0x00081030, 0x00100020
+_SERIES_NUMBER, _SERIES_DESCRIPTION, _INSTANCE_NUMBER, _SERIES_UID = 0x00200011, 0x0008103E, 0x00200013, 0x0020000E
+_PATH_TAGS = (_PATIENT_ID, _STUDY_DATE, _STUDY_DESCRIPTION, _SERIES_NUMBER, _SERIES_DESCRIPTION, _INSTANCE_NUMBER)
+
+
+def row_headers(frames: Frames) -> list[Header]:
+    """Return the raw values of each row by tag, long ones read; group 2 and pseudo-tags left out."""
+    headers: list[Header] = [{} for _ in range(len(frames))]
+    for tag in frames.tags():
+        if tag >> 16 == 2:
+            continue
+        raws, codes = frames.raw_values(tag)
+        for header, code in zip(headers, codes.tolist(), strict=True):
+            if code >= 0:
+                header[tag] = raws[code]
+    implicit = [raw[0] == "" for header in headers for raw in header.values()]
+    return [explicit_values(header, implicit=True) for header in headers] if any(implicit) else headers
+
+
+def instances_of(frames: Frames, key: SeriesKey) -> Iterator[tuple[int, Instance]]:
+    """Yield the first row of each instance, and the tags that name its file."""
+    columns = [frames.column(tag) for tag in (*_PATH_TAGS, INSTANCE_UID)]
+    _, first = np.unique(np.stack([frames.file, columns[-1][1]], axis=1), axis=0, return_index=True)
+    for row in np.sort(first).tolist():
+        values = [found[codes[row]] if codes[row] >= 0 else None for found, codes in columns]
+        patient, date, study, number, series, instance, uid = ("" if value is None else value for value in values)
+        text = [str(part) for part in (patient, date, study)]
+        name = Instance(
+            key.patient, key.study, key.series, str(uid), *text, _number(number), str(series), _number(instance)
+        )
+        yield row, name
+
+
+def _number(value: object) -> int | str | None:
+    return value if isinstance(value, int | str) else None
