@@ -40,6 +40,7 @@ from .walker import (
     PixelElement,
     UnrecognisedError,
     Walk,
+    is_big_endian,
     named_syntax,
     walk_elements,
     walk_layout,
@@ -312,6 +313,8 @@ def _through_pydicom(source: Source) -> Header:
     syntax = named_syntax(head, meta)
     if syntax == DEFLATED:
         return _deflated(source, meta)
+    if syntax not in ("", BIG_ENDIAN) and is_big_endian(head, meta.position):
+        raise BrokenFileError(f"the elements are in big endian, against transfer syntax {syntax!r}")
     stopped: list[tuple[int, str, int]] = []
     count = itertools.count()
 
@@ -326,8 +329,8 @@ def _through_pydicom(source: Source) -> Header:
         dataset = pydicom.filereader.read_partial(file, at_pixels, force=True)
         position = file.tell()
     implicit, little = dataset.original_encoding
-    syntax = (syntax or (IMPLICIT if implicit else EXPLICIT)) if little else BIG_ENDIAN
-    header = _relaid(dataset, head[: meta.position], meta, syntax)
+    guess = BIG_ENDIAN if not little else syntax or (IMPLICIT if implicit else EXPLICIT)
+    header = _relaid(dataset, head[: meta.position], meta, guess)
     if not stopped:
         _distrust_end(source, header, position)
         return header
@@ -416,7 +419,7 @@ def _explicit_elements(dataset: pydicom.Dataset, problems: list[str]) -> Iterato
     for tag in sorted(dataset.keys()):
         try:
             vr, raw = _explicit_value(dataset, tag, problems)
-        except RecursionError:
+        except (RecursionError, BrokenFileError):
             raise
         except Exception as error:  # noqa: BLE001 - pydicom raises whatever its parts raise on damaged values
             problems.append(f"({int(tag) >> 16:04X},{int(tag) & 0xFFFF:04X}) cannot be read: {_one_line(error)}")
@@ -434,6 +437,8 @@ def _explicit_value(dataset: pydicom.Dataset, tag: BaseTag, problems: list[str])
         vr = str(unread.VR or "")
         vr = vr if vr.encode() in VRS else _dictionary_vr(int(tag))
         raw = unread.value or b""
+        if len(raw) < unread.length:  # pydicom takes what is there
+            raise BrokenFileError(f"the header is truncated: {len(raw)} bytes of {unread.length} are there")
         return vr, raw if unread.is_little_endian else _swapped(raw, _WIDTHS.get(vr, 1))
     element = dataset[tag]
     if element.VR == "SQ":

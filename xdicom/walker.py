@@ -274,7 +274,7 @@ def walk_layout(buffer: bytes, size: int, *, start: int = 132) -> Layout:
         raise UnrecognisedError("no preamble")
     walk = walk_meta(buffer, size, start=start)
     syntax = named_syntax(buffer, walk)
-    if syntax in (DEFLATED, BIG_ENDIAN, GE_PRIVATE) or _is_big_endian(buffer, walk.position):
+    if syntax in (DEFLATED, BIG_ENDIAN, GE_PRIVATE) or is_big_endian(buffer, walk.position):
         raise UnrecognisedError(f"transfer syntax {syntax!r}")
     implicit = walk.position < size and buffer[walk.position + 4 : walk.position + 6] not in VRS
     walk_elements(buffer, walk, implicit, size)
@@ -285,7 +285,7 @@ def walk_layout(buffer: bytes, size: int, *, start: int = 132) -> Layout:
     return Layout.of(walk, syntax, implicit)
 
 
-def _is_big_endian(buffer: bytes, position: int) -> bool:
+def is_big_endian(buffer: bytes, position: int) -> bool:
     """Say whether a dataset begins with a low group number in big endian."""
     return buffer[position : position + 1] == b"\0" and buffer[position + 1 : position + 2] != b"\0"
 
