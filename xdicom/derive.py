@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from . import create, quantise, tags
+from .dims import order_frames
 from .edits import inline
 from .errors import EditError
 from .explicit import explicit_values
@@ -19,9 +20,10 @@ from .columns import ENCODING, STAGED, Column, Known
 from .frames import Files, Frames
 from .likeness import SLICE_NAMES, changed_tags, nearest_rows
 from .naming import new_uid
-from .pixelmodule import SourceImage, derived_header, pixel_module
+from .pixelmodule import SourceImage, derived_header, pixel_module, replace_pixels
 from .rows import row_headers
 from .scan import SeriesKey
+from .stack import stack
 from .staging import Progress, StagedArray
 from .store import Store
 from .tables import TableBuilder
@@ -138,17 +140,85 @@ def fill_series(
     held = store.frames(key)
     if held is None or (held.file >= 0).any():
         raise EditError("the series has images already: make an empty one with new_series() or new_sibling()")
+    store.begin()
     ordered, lead, frame_ndim = _ordered(array)
     template = like if like is not None else _source_frames(store, key, array)
     template = None if template is None else template.images()
     if template is not None and (spacing is not None or affine is not None):
         raise EditError("the geometry is that of the series that headers are cloned from: give no spacing or affine")
+    staged, module = _stage_pixels(store, ordered, frame_ndim, limits, progress)
+    fixed = {tag: held.raw_values(tag)[0][0] for tag in held.tags()}
+    if template is None:
+        headers = _synthetic_headers(ordered, lead, module, fixed, spacing, affine)
+    else:
+        headers = _derived_headers(ordered, lead, template, module, fixed, key)
+    store.stage(key, staged_frames(staged, headers))
+
+
+def replace_images(
+    store: Store, key: SeriesKey, array: xr.DataArray, *, limits: Limits = None, progress: Progress | None = None
+) -> None:
+    """Stage new pixels for all images of a series; headers and SOP Instance UIDs stay.
+
+    Parameters
+    ----------
+    store, key
+        The series.
+    array
+        Dims (*dims, "row", "column"[, "sample"]) that arrange the series' frames; or one dim, in the order of `ndarray`.
+    limits, progress
+        As in `fill_series`.
+
+    Raises
+    ------
+    EditError
+        If the array does not have one image for each of the series.
+    StackError
+        If its dims do not arrange the series.
+    """
+    frames = store.frames(key)
+    if frames is None:
+        raise EditError("the series has no images to replace")
+    store.begin()
+    images = frames.images()
+    ordered, lead, frame_ndim = _ordered(array)
+    rows = _rows_of(images, ordered, lead)
+    staged, module = _stage_pixels(store, ordered, frame_ndim, limits, progress)
+    changes = changed_tags(ordered, lead, images, rows)
+    headers = []
+    for header, change in zip(row_headers(images.take(rows)), changes, strict=True):
+        kept = {tag: raw for tag, raw in change.items() if raw is not None}
+        headers.append({**replace_pixels(header, module), **kept})
+    store.replace(key, staged_frames(staged, headers))
+
+
+def _rows_of(images: Frames, array: xr.DataArray, lead: tuple[str, ...]) -> NDArray[np.intp]:
+    """Return the row of the series that each image of an array is new pixels for."""
+    shape = tuple(array.sizes[name] for name in lead)
+    if int(np.prod(shape)) != len(images):
+        raise EditError(f"{int(np.prod(shape))} images of shape {shape} for {len(images)} in the series")
+    if len(lead) == 1 and lead[0] in ("frame", "n"):
+        return order_frames(images)
+    grid = stack(images, lead)
+    if grid.shape != shape:
+        raise EditError(f"the array has shape {shape} along {lead}, and the series {grid.shape}")
+    for name in lead:
+        along = grid.coords[name][1]
+        if name in array.coords and not np.array_equal(np.asarray(array.coords[name].values), along):
+            raise EditError(f"the coordinates of {name} are not those of the series: {along.tolist()[:8]}")
+    return grid.frames.reshape(-1)
+
+
+def _stage_pixels(
+    store: Store, ordered: xr.DataArray, frame_ndim: int, limits: Limits, progress: Progress | None
+) -> tuple[StagedArray, Header]:
+    """Compute and stage pixels; return where they are and the elements that describe them."""
     data = ordered.data if isinstance(ordered.data, da.Array) else da.from_array(ordered.values)
     if limits is not None:
         data = data.clip(*limits)
     staged = store.edits.stage_pixels(data, frame_ndim, progress)
     chosen = quantise.choose(
-        array.dtype,
+        ordered.dtype,
         staged.extent.low,
         staged.extent.high,
         has_nan=staged.extent.has_nan,
@@ -157,13 +227,7 @@ def fill_series(
         iqr=quantise.interquartile_range(staged.sample),
         colour=frame_ndim == 3,
     )
-    module = _module(ordered, staged, chosen)
-    fixed = {tag: held.raw_values(tag)[0][0] for tag in held.tags()}
-    if template is None:
-        headers = _synthetic_headers(ordered, lead, module, fixed, spacing, affine)
-    else:
-        headers = _derived_headers(ordered, lead, template, module, fixed, key)
-    store.stage(key, staged_frames(staged, headers))
+    return staged, _module(ordered, staged, chosen)
 
 
 def _ordered(array: xr.DataArray) -> tuple[xr.DataArray, tuple[str, ...], int]:

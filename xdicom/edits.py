@@ -29,6 +29,9 @@ PIXELS_FOLDER = "edits.zarr"
 SAVED, NEW = 0, 1
 # A pseudo-tag: the rows that have a value are removed.
 REMOVED = -16
+# The rows that have a value give way to staged ones with the same SOPInstanceUID.
+REPLACED = -17
+HIDDEN = (REMOVED, REPLACED)
 
 
 class Layer(NamedTuple):
@@ -90,15 +93,10 @@ class Edits:
         undone
             Tags by table whose earlier edits are dropped.
         """
-        rows = [
-            (layer.kind, *layer.key, tag, *_packed(column))
-            for layer, overlay in changes.items()
-            for tag, column in overlay.items()
-        ]
         with self._catalog.transaction() as connection:
             for layer, dropped in undone.items():
                 self._forget_columns(connection, [layer], dropped)
-            connection.executemany("INSERT OR REPLACE INTO edit VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            self._write_columns(connection, changes)
         self._overlays = None
 
     def forget_columns(self, layers: Iterable[Layer], wanted: Iterable[int] | None = None) -> None:
@@ -189,8 +187,10 @@ class Edits:
             shutil.rmtree(target, ignore_errors=True)
             raise
 
-    def stage_frames(self, key: SeriesKey, frames: Frames) -> None:
-        """Append new frames to a series; `frames` has the files that hold their pixels.
+    def stage_frames(
+        self, key: SeriesKey, frames: Frames, hidden: Mapping[Layer, Overlay] | None = None, *, anew: bool = False
+    ) -> None:
+        """Add new frames to a series; `frames` has the files that hold their pixels.
 
         Parameters
         ----------
@@ -198,14 +198,31 @@ class Edits:
             Of the series, new or not.
         frames
             Rows whose values are complete and inline, without references into files.
+        hidden
+            Rows of saved tables that go or give way, as pseudo-tags.
+        anew
+            Whether the frames take the place of all that were staged in the series before.
         """
         stamps = [tuple(row) for row in frames.files.stamps.tolist()]
         files = list(zip(_absolute(frames), stamps, strict=True))
-        with self._catalog.transaction():
+        with self._catalog.transaction() as connection:
+            if anew:
+                self._tables.delete(key)
+                self._forget_columns(connection, [Layer(NEW, key)])
             first = self._tables.add_files(files)  # type: ignore[arg-type]
             table = Table(frames.file + np.int32(first), frames.number, frames.offset, frames.length, frames.columns)
             self._tables.append(key, table)
-        self._frames.pop(key, None)
+            self._write_columns(connection, hidden or {})
+        self.refresh()
+
+    @staticmethod
+    def _write_columns(connection: sqlite3.Connection, changes: Mapping[Layer, Overlay]) -> None:
+        rows = [
+            (layer.kind, *layer.key, tag, *_packed(column))
+            for layer, overlay in changes.items()
+            for tag, column in overlay.items()
+        ]
+        connection.executemany("INSERT OR REPLACE INTO edit VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
 
 _IS_LAYER = "kind = ? AND patient = ? AND study = ? AND series = ?"

@@ -4,10 +4,11 @@ Readers know nothing of edits; what is staged, and how, is in `edits`.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .catalog import Catalog
 from .columns import Column, Known, Ref
-from .edits import NEW, REMOVED, SAVED, Edits, Layer, Overlay
+from .edits import HIDDEN, NEW, SAVED, Edits, Layer, Overlay
 from .frames import Frames
 from .imagery import STORED_TAGS, as_stored
 from .scan import GROUPING_TAGS, SeriesKey, series_key
@@ -94,12 +95,22 @@ class Layers:
 
 def laid_over(base: Frames, overlay: Overlay) -> Frames:
     """Return a table with edited columns; what describes stored pixels is kept for reading them."""
-    changes: dict[int, Column | None] = {tag: column for tag, column in overlay.items() if tag != REMOVED}
+    changes: dict[int, Column | None] = {tag: column for tag, column in overlay.items() if tag >= 0}
     for tag in STORED_TAGS & changes.keys() & base.columns.keys():
         changes[as_stored(tag)] = base.columns[tag]
     table = base.with_columns(changes)
-    gone = overlay.get(REMOVED)
-    return table if gone is None else table.take(np.flatnonzero(gone.all_codes(len(base)) < 0))
+    hidden = hidden_rows(base, overlay)
+    return table.take(np.flatnonzero(~hidden)) if hidden.any() else table
+
+
+def hidden_rows(base: Frames, overlay: Overlay, pseudo_tags: tuple[int, ...] = HIDDEN) -> NDArray[np.bool_]:
+    """Say which rows of a table are removed, or give way to staged ones."""
+    hidden = np.zeros(len(base), bool)
+    for tag in pseudo_tags:
+        column = overlay.get(tag)
+        if column is not None:
+            hidden |= column.all_codes(len(base)) >= 0
+    return hidden
 
 
 def first_values(table: Frames, wanted: tuple[int, ...]) -> dict[int, Known]:

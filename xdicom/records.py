@@ -159,6 +159,11 @@ class Record:
         wanted = [tags.as_tag(name) for name in names]
         self._store.restore(self._key, wanted or None)
 
+    def remove(self) -> None:
+        """Stage the removal of everything in the record; `save()` deletes the files, `restore()` takes it back."""
+        self._require()
+        self._store.remove(self._key)
+
     def status(self) -> list[Change]:
         """Return each staged edit as (series, what, before, after); empty where all is saved."""
         return self._store.status(self._key)

@@ -12,11 +12,12 @@ from .columns import Known
 from .errors import SaveError
 from .header import Header, inflated, read_header
 from .source import Source
-from .walker import BIG_ENDIAN, DEFLATED, LONG_VRS, Layout, sequence_items
+from .walker import BIG_ENDIAN, DEFLATED, EXPLICIT, LONG_VRS, PIXELS, Layout, sequence_items
 from .writer import element_bytes, item_bytes
 
 _BLOCK = 4 << 20
-_CLASS, _INSTANCE, _META_CLASS, _META_INSTANCE, _META_LENGTH = 0x00080016, 0x00080018, 0x00020002, 0x00020003, 0x00020000
+_CLASS, _INSTANCE, _META_CLASS, _META_INSTANCE = 0x00080016, 0x00080018, 0x00020002, 0x00020003
+_META_SYNTAX, _ALLOCATED = 0x00020010, 0x00280100
 
 Changes = Mapping[int, Known | None]
 
@@ -30,7 +31,7 @@ class _Piece:
     raw: bytes
 
 
-def spliced(source: Source, changes: Changes) -> Iterator[bytes]:
+def spliced(source: Source, changes: Changes, pixels: bytes | None = None) -> Iterator[bytes]:
     """Yield the bytes of a file with some elements changed.
 
     Parameters
@@ -39,6 +40,8 @@ def spliced(source: Source, changes: Changes) -> Iterator[bytes]:
         The file as it is.
     changes
         VR and raw value (little endian, sequences in explicit VR) by tag; None removes an element.
+    pixels
+        Native little-endian PixelData in place of the old, compressed or not.
 
     Raises
     ------
@@ -52,14 +55,21 @@ def spliced(source: Source, changes: Changes) -> Iterator[bytes]:
     if header.transfer_syntax == BIG_ENDIAN:
         raise SaveError(f"{name!r} is big endian: edits of such files cannot be saved; restore() drops them")
     if header.transfer_syntax == DEFLATED:
+        if pixels is not None:
+            raise SaveError(f"{name!r} is deflated: new pixels of such files cannot be saved; restore() drops them")
         yield from _deflated(source, header, changes)
         return
     if header.relocated:
         raise SaveError(f"{name!r} is damaged or oddly encoded, so that it cannot be edited safely; restore() drops the edits")
-    head, pixels = _head(header, header.buffer, changes)
+    if pixels is not None and header.pixels is not None and header.pixels.length < 0:
+        changes = {**changes, _META_SYNTAX: ("UI", EXPLICIT.encode())}
+    head, start = _head(header, header.buffer, changes)
     yield head
-    for start in range(pixels, source.stamp.size, _BLOCK):
-        yield source.read(start, _BLOCK)
+    if pixels is not None:
+        yield _pixel_element(header, changes, pixels)
+        start = _behind_pixels(header)
+    for position in range(start, source.stamp.size, _BLOCK):
+        yield source.read(position, _BLOCK)
 
 
 def _deflated(source: Source, header: Header, changes: Changes) -> Iterator[bytes]:
@@ -72,6 +82,24 @@ def _deflated(source: Source, header: Header, changes: Changes) -> Iterator[byte
     engine = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     packed = engine.compress(head[meta:] + plain[pixels:]) + engine.flush()
     yield head[:meta] + packed + b"\0" * (len(packed) % 2)
+
+
+def _pixel_element(header: Header, changes: Changes, pixels: bytes) -> bytes:
+    """Return the element of native pixels."""
+    bits = changes.get(_ALLOCATED) or ("US", header.raw(_ALLOCATED))
+    vr = "OB" if struct.unpack("<H", bits[1])[0] <= 8 else "OW"
+    return _piece(PIXELS, (vr, pixels), header.layout.implicit).encoded
+
+
+def _behind_pixels(header: Header) -> int:
+    """Return where the old pixel element ends."""
+    found = header.pixels
+    if found is None or any("pixel data" in problem for problem in header.problems):
+        raise SaveError("the file has no pixel data, or damaged ones, that could be replaced")
+    if found.length >= 0:
+        return found.offset + found.length
+    last = header.fragments[-1] if header.fragments else (found.offset, 0)
+    return last[0] + last[1] + 8
 
 
 def _meta_end(head: bytes) -> int:

@@ -13,24 +13,32 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import tags
 from .catalog import Catalog, Problem, Report
 from .columns import Column, Known
 from .editing import overlay_of, unchanged
-from .edits import NEW, REMOVED, SAVED, Edits, Layer, Overlay
+from .edits import HIDDEN, NEW, REMOVED, REPLACED, SAVED, Edits, Layer, Overlay
 from .errors import EditError, LockedError
 from .frames import Frames
+from .instance import INSTANCE_UID
 from .journal import Journal
-from .layers import Layers
+from .layers import Layers, hidden_rows
 from .lock import WriterLock
 from .naming import Instance, Paths
 from .scan import SeriesKey
 from .tags import PrivateTag
-from .works import instances_of, new_files, works_of
+from .rows import instances_of
+from .works import new_files, works_of
 
 _STUDY_DATE, _STUDY_TIME, _SERIES_NUMBER, _CHARSET = 0x00080020, 0x00080030, 0x00200011, 0x00080005
 LEVELS = ("database", "patient", "study", "series")
+
+
+def _marked(rows: NDArray[np.bool_]) -> Column:
+    """Return the pseudo-column that marks some rows."""
+    return Column([("", b"1")], np.where(rows, 0, -1).astype(np.int32))
 
 
 class Change(NamedTuple):
@@ -221,6 +229,30 @@ class Store:
         self.edits.stage_frames(key, frames)
         self._refresh()
 
+    def replace(self, key: SeriesKey, frames: Frames) -> None:
+        """Stage frames in the place of all that a series has; those with a known SOPInstanceUID keep their file."""
+        self.begin()
+        fresh = set(frames.unique(INSTANCE_UID))
+        hidden: dict[Layer, Overlay] = {}
+        for layer in self.layers.by_key().get(key, ()):
+            base = self.layers.base(layer)
+            if layer.kind == SAVED and base is not None:
+                values, codes = base.column(INSTANCE_UID)
+                stays = np.array([*(uid in fresh for uid in values), False], bool)[codes]
+                pseudo = {REPLACED: stays, REMOVED: ~stays}
+                hidden[layer] = {tag: _marked(rows) for tag, rows in pseudo.items() if rows.any()}
+        self.edits.stage_frames(key, frames, hidden, anew=True)
+        self._refresh()
+
+    def move(self, prefix: tuple[str, ...], columns: Overlay) -> tuple[str, ...]:
+        """Lay columns over every row under a record, such as those of another study; return the record's new key."""
+        self.begin()
+        layers = self.layers.under(prefix)
+        self.edits.set_columns({layer: columns for layer in layers}, {})
+        self._refresh()
+        now = {layer: key for key, found in self.layers.by_key().items() for layer in found}
+        return now[layers[0]][: len(prefix)] if layers and layers[0] in now else prefix
+
 
     # -- edits
 
@@ -304,7 +336,7 @@ class Store:
             used = used or self._paths_there()
             paths = Paths(used) if not written else paths
             key = next(key for key, found in self.layers.by_key().items() if layer in found)
-            works += new_files(images, paths, instances_of(images, key))
+            works += new_files(images, key, paths, self._replaced(layers))
             written.append(layer)
         done = [layer for layer in layers if layer.kind == SAVED or layer in written]
         if works or done:
@@ -312,6 +344,17 @@ class Store:
         self._refresh()
         self.lock.release()
         return empty
+
+    def _replaced(self, layers: Iterable[Layer]) -> dict[str, tuple[Frames, int]]:
+        """Return by SOPInstanceUID the saved rows that give way to staged ones."""
+        found: dict[str, tuple[Frames, int]] = {}
+        for layer in layers:
+            base, overlay = self.layers.base(layer), self.edits.overlays().get(layer)
+            if layer.kind == SAVED and base is not None and overlay:
+                values, codes = base.column(INSTANCE_UID)
+                for row in np.flatnonzero(hidden_rows(base, overlay, (REPLACED,))).tolist():
+                    found[str(values[codes[row]])] = base, row
+        return found
 
     def _paths_there(self) -> list[tuple[str, Instance | None]]:
         """Return every path in the folder, with what is in it."""
@@ -345,8 +388,9 @@ class Store:
                 changes.append(Change(key, f"{count} new frames" if count else "new, empty", tags.unique([]), tags.unique([])))
             table = self.layers.table(layer)
             for tag in sorted(overlays.get(layer, {})):
-                if tag == REMOVED:
-                    changes.append(Change(key, "removed", tags.unique([]), tags.unique([])))
+                if tag in HIDDEN:
+                    what = "removed" if tag == REMOVED else "new pixels"
+                    changes.append(Change(key, what, tags.unique([]), tags.unique([])))
                 elif base is not None and table is not None:
                     changes.append(Change(key, tags.label(tag), base.unique(tag), table.unique(tag)))
         return changes

@@ -4,20 +4,21 @@ How files get into place is known in `journal`, how one is put together in `spli
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from .columns import Column, Known, Ref
-from .edits import NEW, REMOVED, Layer, Overlay
+from .edits import NEW, REMOVED, REPLACED, Layer, Overlay
 from .errors import SaveError
 from .frames import Frames
 from .imagery import STORED_TAGS
 from .instance import FRAME_GROUPS, SHARED_GROUPS
 from .journal import Work
-from .layers import Layers
-from .naming import Instance, Paths
+from .layers import Layers, hidden_rows
+from .naming import Paths
 from .rows import instances_of, row_headers
+from .scan import SeriesKey
 from .source import Source, Stamp
 from .splice import spliced
 from .writer import check_pixel_module, file_blocks
@@ -47,7 +48,7 @@ def works_of(layers: Layers, wanted: Sequence[Layer], overlays: dict[Layer, Over
         if layer.kind == NEW or base is None or not overlay:
             continue
         refused = [tag for tag in overlay if tag in STORED_TAGS]
-        if refused:
+        if refused and not hidden_rows(base, overlay).all():
             name = ", ".join(f"({tag >> 16:04X},{tag & 0xFFFF:04X})" for tag in refused)
             raise SaveError(
                 f"{name} describes stored pixels and was edited: set_ndarray() makes it true, restore() drops it; nothing was saved"
@@ -56,8 +57,8 @@ def works_of(layers: Layers, wanted: Sequence[Layer], overlays: dict[Layer, Over
 
 
 def _edited_files(base: Frames, overlay: Overlay) -> Iterator[Work]:
-    gone = overlay.get(REMOVED)
-    removed = np.zeros(len(base), bool) if gone is None else gone.all_codes(len(base)) >= 0
+    removed = hidden_rows(base, overlay, (REMOVED,))
+    replaced = hidden_rows(base, overlay, (REPLACED,))
     order = np.argsort(base.file, kind="stable")
     bounds = np.flatnonzero(np.diff(base.file[order], prepend=-2, append=-2))
     for start, stop in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
@@ -66,8 +67,10 @@ def _edited_files(base: Frames, overlay: Overlay) -> Iterator[Work]:
         if removed[rows].all():
             yield Work("remove", path, stamp, None)
             continue
-        if removed[rows].any():
-            raise SaveError(f"some frames of {os.fsdecode(path)!r} were removed and others not, which cannot be saved yet")
+        if replaced[rows].all():
+            continue
+        if (removed | replaced)[rows].any():
+            raise SaveError(f"some frames of {os.fsdecode(path)!r} were removed or got new pixels and others not, which cannot be saved yet")
         changes = _changes(base, overlay, rows)
         if changes:
             yield Work("replace", path, stamp, _splicer(os.path.join(base.files.root, path), changes))
@@ -114,12 +117,55 @@ def _splicer(path: bytes, changes: dict[int, Known | None]) -> Callable[[], Iter
     return content
 
 
-def new_files(frames: Frames, paths: Paths, instances: Iterator[tuple[int, Instance]]) -> Iterator[Work]:
-    """Yield what must be written for the staged images of a series."""
+def new_files(
+    frames: Frames, key: SeriesKey, paths: Paths, replaced: Mapping[str, tuple[Frames, int]]
+) -> Iterator[Work]:
+    """Yield what must be written for the staged images of a series.
+
+    Parameters
+    ----------
+    frames
+        Their rows.
+    key
+        Of the series.
+    paths
+        Gives the paths of new files.
+    replaced
+        By SOPInstanceUID the saved rows whose files get new pixels.
+    """
     headers = row_headers(frames)
-    for row, instance in instances:
-        place = os.fsencode(paths.path(instance))
-        yield Work("create", place, Stamp(-1, -1, -1), _image(frames, row, headers[row]))
+    for row, instance in instances_of(frames, key):
+        if instance.sop_uid in replaced:
+            yield _with_new_pixels(frames, row, headers[row], *replaced[instance.sop_uid])
+        else:
+            place = os.fsencode(paths.path(instance))
+            yield Work("create", place, Stamp(-1, -1, -1), _image(frames, row, headers[row]))
+
+
+def _with_new_pixels(frames: Frames, row: int, header: dict[int, Known], base: Frames, old: int) -> Work:
+    """Return the replacement of a file whose pixels and what describes them are new."""
+    path, stamp = base.files.paths[base.file[old]], Stamp(*base.files.stamps[base.file[old]].tolist())
+    if int((base.file == base.file[old]).sum()) > 1:
+        raise SaveError(f"{os.fsdecode(path)!r} holds several frames: new pixels of such files cannot be saved yet")
+    before = row_headers(base.take([old]))[0]
+    changes: dict[int, Known | None] = {tag: raw for tag, raw in header.items() if before.get(tag) != raw}
+    changes |= {tag: None for tag in before if tag not in header and tag & 0xFFFF}
+
+    def content() -> Iterator[bytes]:
+        stored = stored_bytes(frames, row, header)
+        with Source(os.path.join(base.files.root, path)) as source:
+            yield from spliced(source, changes, stored)
+
+    return Work("replace", path, stamp, content)
+
+
+def stored_bytes(frames: Frames, row: int, header: dict[int, Known]) -> bytes:
+    """Return the stored values of one row as little-endian bytes, held against its header."""
+    one = frames.locations.take([row])
+    stored = np.empty((1, *one.frame_shape()), one.dtype(rescale=False))
+    one.read([0], stored, rescale=False)
+    check_pixel_module(header, int(stored.min()), int(stored.max()))
+    return stored.astype(stored.dtype.newbyteorder("<")).tobytes()
 
 
 def _image(frames: Frames, row: int, header: dict[int, Known]) -> Callable[[], Iterator[bytes]]:
@@ -130,13 +176,7 @@ def _image(frames: Frames, row: int, header: dict[int, Known]) -> Callable[[], I
         if frames.offset[row] < 0:
             yield from file_blocks(elements, None)
             return
-        one = frames.locations.take([row])
-        stored = np.empty((1, *one.frame_shape()), one.dtype(rescale=False))
-        one.read([0], stored, rescale=False)
-        check_pixel_module(header, int(stored.min()), int(stored.max()))
-        yield from file_blocks(elements, stored.astype(stored.dtype.newbyteorder("<")).tobytes())
+        yield from file_blocks(elements, stored_bytes(frames, row, header))
 
     return content
 
-
-__all__ = ["instances_of", "new_files", "works_of"]
