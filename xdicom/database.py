@@ -22,9 +22,11 @@ from .errors import RecordError
 from .frames import Frames
 from .modules import PATIENT_TAGS, STUDY_TAGS, inherited
 from .naming import new_uid
+from .overlay import overlaid
 from .placement import affine_of
 from .records import Record, stacked_xarray
 from .replacing import replace_images
+from .rows import row_headers
 from .scan import SeriesKey
 from .stack import stack
 from .store import Store, raw_values
@@ -155,7 +157,7 @@ class Patient(_BelowDatabase, _AboveStudies):
         """
         header = {**inherited(_first_header(self), study=False)}
         uid = str(values.pop("StudyInstanceUID", "") or new_uid())
-        header |= raw_values({**values, "StudyInstanceUID": uid})
+        header = overlaid(header, raw_values({**values, "StudyInstanceUID": uid}))
         key = SeriesKey(self._key[0], uid, "")
         self._store.add(key, header)
         return Study(self._store, key[:2])
@@ -359,10 +361,9 @@ def _matches(store: Store, key: tuple[str, ...], conditions: dict[str, Any]) -> 
 
 
 def _first_header(record: Record) -> dict[int, Known]:
-    """Return the raw values of the first row under a record."""
+    """Return the elements of the first row under a record, in explicit VR."""
     for table in record._store.tables(record._key):
-        first = table.take([0])
-        return {tag: first.raw_values(tag)[0][0] for tag in first.tags() if first.raw_values(tag)[0]}
+        return row_headers(table.take([0]))[0]
     return {}
 
 
@@ -374,7 +375,7 @@ def _new_series(study: Study, values: dict[str, Any], source: SeriesKey | None) 
     numbers = [child["SeriesNumber"] for child in study.series()]
     known = [number for found in numbers for number in found if isinstance(number, int)]
     number = values.pop("SeriesNumber", None) or max([0, *known]) + 1
-    header |= raw_values({**values, "SeriesNumber": number, "SeriesInstanceUID": uid})
+    header = overlaid(header, raw_values({**values, "SeriesNumber": number, "SeriesInstanceUID": uid}))
     key = SeriesKey(study.key[0], study.key[1], uid)
     study._store.add(key, header, source=source)
     return Series(study._store, key)

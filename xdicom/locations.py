@@ -242,7 +242,7 @@ class Locations:
             return
         self._shape(picked)
         used = {self.formats[code].transfer_syntax for code in set(self.format_codes[picked].tolist())}
-        workers = min(threads or os.cpu_count() or 1, len(picked))
+        workers = min(threads or _processors(), len(picked))
         if workers == 1 or not all(frees_gil(syntax) for syntax in used):
             self._read_part(picked, out, region, rescale)
             return
@@ -310,6 +310,11 @@ class Locations:
         if changes:
             raise StaleError(f"{path!r} changed since it was scanned: {', '.join(changes)}: rescan()")
         return found[:2]
+
+
+def _processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _changes(old: PixelFormat | Rescale, new: PixelFormat | Rescale) -> list[str]:
