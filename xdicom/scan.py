@@ -304,7 +304,8 @@ class Scanner:
                 constants[tag] = vr, Ref(header.elements[tag].offset, len(raw))
         builder.add_constants(list(constants), start, count, list(constants.values()))
         for tag, values in instance.columns.items():
-            builder.add_varying(tag, start, values)
+            # A frame without its own value has that of the file.
+            builder.add_varying(tag, start, [found.get(tag) if value is None else value for value in values])
 
     def _builder(self, found: Mapping[int, Known], path: bytes) -> TableBuilder:
         """Return the builder of the series that a file belongs to."""
