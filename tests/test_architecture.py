@@ -19,13 +19,14 @@ ORDER = """
     charsets strings values keywords decoding encoding tags geometry columns selection
     -- one file
     source walker header vendors codestream colour formats rescale decoders pixels instance locations quantise writer
-    explicit modules overlay pixelmodule
+    explicit modules overlay pixelmodule splice
     -- one folder
-    imagery frames attributes conditions naming folder tables packing scan parallel catalog copying staging edits
+    imagery frames attributes conditions naming folder tables packing scan rows parallel catalog copying staging editing
+    edits layers lock journal works
     -- arrays
     dims advice stack placement coordinates array planes likeness resample apply
     -- faces
-    create store derive saving export display records database backend accessor wrappers
+    create store derive replacing saving export display records database backend accessor wrappers
     -- the demo and the command
     relaxation phantom phantomstudy anglesets demo cli
 """

@@ -216,7 +216,7 @@ class Catalog:
         self.private = private_folder(self.root)
         self.lock = threading.RLock()
         self._frames: dict[SeriesKey, Frames | None] = {}
-        self._version = 0
+        self._version, self._generation = 0, 0
         self.connection = self._open(self.private / NAME)
         self.root_bytes = os.fsencode(self.root)
         self._series = SeriesTables(self.connection, self.root_bytes)
@@ -286,6 +286,31 @@ class Catalog:
                 raise
 
     @contextmanager
+    def durably(self) -> Iterator[None]:
+        """Let transactions survive a power loss: for the points of no return of a save."""
+        with self.lock:
+            self.connection.execute("PRAGMA synchronous=FULL")
+            try:
+                yield
+            finally:
+                self.connection.execute("PRAGMA synchronous=NORMAL")
+
+    def paths(self) -> list[bytes]:
+        """Return the path of every file, DICOM or not."""
+        with self.lock:
+            return [row[0] for row in self.connection.execute("SELECT path FROM file")]
+
+    def generation(self) -> int:
+        """Return a number that is another one after another process has written into the database."""
+        with self._reading():
+            version = self.connection.execute("PRAGMA data_version").fetchone()[0]
+            if version != self._version:
+                self._version = version
+                self._generation += 1
+                self._frames.clear()
+            return self._generation
+
+    @contextmanager
     def _reading(self) -> Iterator[None]:
         """Hold the lock, and tell of a damaged database in our words."""
         with self.lock:
@@ -295,6 +320,13 @@ class Catalog:
                 raise CatalogError(f"the catalog of {str(self.root)!r} cannot be used ({error}); {_REMEDY}") from error
 
     # -- filling
+
+    def rescan_files(self, paths: Sequence[bytes]) -> None:
+        """Read some files anew, in a transaction of the caller's; those that are gone are dropped."""
+        known = {row[0]: row[1] for row in self.connection.execute("SELECT path, id FROM file")}
+        gone = {known[path] for path in paths if path in known}
+        there = [path for path in paths if os.path.lexists(os.path.join(self.root_bytes, path))]
+        self._store(self.connection, there, {}, gone, None)
 
     def rescan(self, progress: Callable[[int, int], None] | None = None) -> Report:
         """Read what is new or changed since the last scan, in one transaction.
@@ -372,10 +404,7 @@ class Catalog:
     def frames(self, key: SeriesKey) -> Frames | None:
         """Return the table of one series, or None where the catalog has no such series."""
         with self._reading():
-            version = self.connection.execute("PRAGMA data_version").fetchone()[0]
-            if version != self._version:  # another process has rescanned
-                self._frames.clear()
-                self._version = version
+            self.generation()
             if key not in self._frames:
                 self._frames[key] = self._series.frames(key)
             return self._frames[key]

@@ -15,7 +15,7 @@ import xarray as xr
 
 from . import create, derive, tags
 from .array import to_dataarray
-from .columns import Known
+from .columns import Column, Known
 from .conditions import matching_rows
 from .display import Node, Progress, tree_text
 from .errors import RecordError
@@ -25,6 +25,8 @@ from .naming import new_uid
 from .overlay import overlaid
 from .placement import affine_of
 from .records import Record, stacked_xarray
+from .replacing import replace_images
+from .rows import row_headers
 from .scan import SeriesKey
 from .stack import stack
 from .store import Store, raw_values
@@ -216,6 +218,50 @@ class Series(_BelowDatabase):
         grid = stack(frames, ("slice_location",), duplicates="first")
         return affine_of(to_dataarray(frames, grid))
 
+    def subseries(self, **conditions: Any) -> Series:
+        """Make a new series in the same study, of copies of the frames that match every condition.
+
+        Parameters
+        ----------
+        **conditions
+            Tags or lower_case attributes: a value, a list (any of), a slice (low to high) or a function.
+
+        Raises
+        ------
+        RecordError
+            If no frame matches.
+        """
+        frames = self.frames()
+        rows = np.flatnonzero(matching_rows(frames, conditions))
+        if not rows.size:
+            there = {name: list(frames.unique(name))[:8] for name in conditions}
+            raise RecordError(f"no frame matches {conditions}; there are {there}")
+        names = self["SeriesDescription"]
+        target = _new_series(self.study, {"SeriesDescription": names[0] or ""} if len(names) else {}, None)
+        derive.copy_frames(self._store, SeriesKey(*target.key), frames.take(rows))
+        return target
+
+    def copy_to(self, study: Study) -> Series:
+        """Copy the series into a study, of this database or another, under new UIDs; it takes its patient and study."""
+        return _copied(self, study)
+
+    def move_to(self, study: Study) -> None:
+        """Move the series into a study, of this database or another; it takes that patient and study."""
+        study._require()
+        if study._store is not self._store:
+            moved = _copied(self, study)
+            self.remove()
+            self._store, self._key = moved._store, moved._key
+            return
+        header = inherited(_first_header(study), study=True)
+        here = {
+            tag for table in self._store.tables(self._key) for tag in inherited(dict.fromkeys(table.tags()), study=True)
+        }
+        columns: dict[int, Column | None] = {
+            tag: Column([header[tag]]) if tag in header else None for tag in here | header.keys()
+        }
+        self._key = self._store.move(self._key, columns)
+
     def new_sibling(self, **values: Any) -> Series:
         """Make a new, empty series in the same study, whose images will be derived from this one's.
 
@@ -235,12 +281,14 @@ class Series(_BelowDatabase):
         spacing: float | Sequence[float] | None = None,
         affine: ArrayLike | None = None,
     ) -> None:
-        """Give an empty series its images; the graph of a lazy array runs once, now.
+        """Give a series its images; the graph of a lazy array runs once, now.
+
+        An empty series gets new images; one with as many images gets new pixels, while headers and UIDs stay.
 
         Parameters
         ----------
         da
-            Dims (*dims, "row", "column"[, "sample"]), real-world values. Its coordinates become tags.
+            Dims ``(*dims, "row", "column"[, "sample"])``, real-world values. Its coordinates become tags.
         like
             The series whose headers are cloned; by default the one that the array came from, or on which
             `new_sibling` was called.
@@ -253,13 +301,19 @@ class Series(_BelowDatabase):
         Raises
         ------
         EditError
-            If the series has images already, or values cannot be held by DICOM.
+            If the array does not fit the images that the series has, or DICOM cannot hold its values.
         """
+        key = SeriesKey(*self._key)
+        held = self._store.frames(key)
+        if held is not None and (held.file >= 0).any():
+            with Progress("computing", unit="tasks") as progress:
+                replace_images(self._store, key, da, limits=range, progress=progress)
+            return
         template = None if like is None else like.frames()
         with Progress("computing", unit="tasks") as progress:
             derive.fill_series(
                 self._store,
-                SeriesKey(*self._key),
+                key,
                 da,
                 like=template,
                 limits=range,
@@ -271,12 +325,12 @@ class Series(_BelowDatabase):
     def set_ndarray(
         self, array: ArrayLike, dims: Sequence[Any] | str | None = None, coords: Any = None, **options: Any
     ) -> None:
-        """Give an empty series its images, in the shape that `ndarray` returns.
+        """Give a series its images, in the shape that `ndarray` returns; see `set_xarray`.
 
         Parameters
         ----------
         array
-            Shape (x, y, n) or (x, y, *dims): x the column index, y the row index; numpy or dask.
+            Shape (x, y, n) or ``(x, y, *dims)``: x the column index, y the row index; numpy or dask.
         dims
             Names of the further axes.
         coords
@@ -287,7 +341,7 @@ class Series(_BelowDatabase):
         Raises
         ------
         EditError
-            If shapes and coords disagree, the series has images already, or values cannot be held by DICOM.
+            If shapes and coords disagree, the array does not fit the series' images, or DICOM cannot hold it.
         """
         self.set_xarray(derive.as_dataarray(array, dims, coords), **options)
 
@@ -309,7 +363,7 @@ def _matches(store: Store, key: tuple[str, ...], conditions: dict[str, Any]) -> 
 def _first_header(record: Record) -> dict[int, Known]:
     """Return the elements of the first row under a record, in explicit VR."""
     for table in record._store.tables(record._key):
-        return derive.row_headers(table.take([0]))[0]
+        return row_headers(table.take([0]))[0]
     return {}
 
 
@@ -318,12 +372,30 @@ def _new_series(study: Study, values: dict[str, Any], source: SeriesKey | None) 
     study._require()
     header = inherited(_first_header(study), study=True)
     uid = str(values.pop("SeriesInstanceUID", "") or new_uid())
-    known = [number for number in study["SeriesNumber"] if isinstance(number, int)] if study.series() else []
+    numbers = [child["SeriesNumber"] for child in study.series()]
+    known = [number for found in numbers for number in found if isinstance(number, int)]
     number = values.pop("SeriesNumber", None) or max([0, *known]) + 1
     header = overlaid(header, raw_values({**values, "SeriesNumber": number, "SeriesInstanceUID": uid}))
     key = SeriesKey(study.key[0], study.key[1], uid)
     study._store.add(key, header, source=source)
     return Series(study._store, key)
+
+
+def _copied(series: Series, study: Study) -> Series:
+    """Copy a series into a study under a new UID."""
+    study._require()
+    source = series._store.frames(SeriesKey(*series.key))
+    if source is None:
+        raise RecordError("the series has no frames any more")
+    kept = {name: value for name in ("SeriesDescription", "SeriesNumber") if (value := _only(series[name])) is not None}
+    target = _new_series(study, kept, None)
+    if (source.file >= 0).any():
+        derive.copy_frames(target._store, SeriesKey(*target.key), source)
+    return target
+
+
+def _only(values: tags.UniqueValues) -> Any:
+    return values[0] if len(values) == 1 else None
 
 
 def _node(store: Store, key: tuple[str, ...]) -> Node:

@@ -16,7 +16,6 @@ from .columns import ENCODING, STAGED, Column, Known
 from .dims import RANKED, SLICE_DIMS
 from .edits import inline
 from .errors import EditError
-from .explicit import explicit_values
 from .frames import Files, Frames
 from .likeness import attribute_tags, changed_tags, nearest_rows
 from .modules import CHARSET
@@ -24,6 +23,7 @@ from .naming import new_uid
 from .overlay import has_text_beyond_ascii, overlaid
 from .pixelmodule import SourceImage, derived_header, pixel_module, replace_pixels, wants_zero_intercept
 from .planes import encoded_geometry, geometry_tags
+from .rows import row_headers
 from .scan import SeriesKey
 from .staging import Progress, StagedArray, discard
 from .store import Store
@@ -41,6 +41,13 @@ _CLASS, _INSTANCE, _SERIES, _NUMBER = 0x00080016, 0x00080018, 0x0020000E, 0x0020
 _FRAMES, _POSITION, _LOCATION = 0x00280008, 0x00200032, 0x00201041
 _TEMPORAL, _TEMPORAL_COUNT = 0x00200100, 0x00200105
 _ATTRIBUTE_TAGS = {"b_value": "DiffusionBValue"}
+
+
+class Plan(NamedTuple):
+    """What makes the headers of all images once the elements that describe their pixels are known."""
+
+    headers: Callable[[Header], list[Header]]
+    zero_intercept: bool = False
 
 
 def as_dataarray(array: "ArrayLike", dims: Sequence[Any] | str | None, coords: Any) -> xr.DataArray:
@@ -172,30 +179,52 @@ def fill_series(
     held = store.frames(key)
     if held is None or (held.file >= 0).any():
         raise EditError("the series has images already: make an empty one with new_series() or new_sibling()")
-    ordered, lead, frame_ndim = _ordered(array)
+    store.begin()
+    ordered, lead = in_order(array)
     template = like if like is not None else _source_frames(store, key, array)
     template = None if template is None else template.images()
     fixed = row_headers(held)[0]
     # All that can be refused is refused before the array is computed, which may take hours.
-    bounds = None if limits is None else quantise.limits(ordered.dtype, limits)
+    if limits is not None:
+        quantise.limits(ordered.dtype, limits)
     build = (
         _synthetic(ordered, lead, fixed, spacing, affine)
         if template is None or not len(template)
         else _derived(ordered, lead, template, fixed, key, spacing=spacing, affine=affine)
     )
+    store.stage(key, computed(store, ordered, build, limits=limits, progress=progress))
+
+
+def computed(
+    store: Store, ordered: xr.DataArray, build: Plan, *, limits: Limits = None, progress: Progress | None = None
+) -> Frames:
+    """Compute and stage the pixels of an array, and return its images with their headers; nothing refers to them yet.
+
+    Parameters
+    ----------
+    store
+        Where pixels are staged.
+    ordered
+        As `in_order` returns it.
+    build
+        Makes the headers.
+    limits, progress
+        As in `fill_series`.
+    """
+    bounds = None if limits is None else quantise.limits(ordered.dtype, limits)
     data = ordered.data if isinstance(ordered.data, da.Array) else _as_dask(ordered.values)
+    frame_ndim = 3 if "sample" in ordered.dims else 2
     staged = store.edits.stage_pixels(data if bounds is None else _clipped(data, *bounds), frame_ndim, progress)
     try:
         chosen = _quantised(ordered, staged, limits, zero_intercept=build.zero_intercept)
-        frames = staged_frames(staged, build.headers(_module(ordered, staged, chosen)))
+        return staged_frames(staged, build.headers(_module(ordered, staged, chosen)))
     except BaseException:
         discard(staged.folder)
         raise
-    store.stage(key, frames)
 
 
-def _ordered(array: xr.DataArray) -> tuple[xr.DataArray, tuple[str, ...], int]:
-    """Return the array with row, column and sample last, the names of its other dims, and 2 or 3."""
+def in_order(array: xr.DataArray) -> tuple[xr.DataArray, tuple[str, ...]]:
+    """Return the array with row, column and sample last, and the names of its other dims."""
     names = [str(dim) for dim in array.dims]
     if "row" not in names or "column" not in names:
         raise EditError(f"the array has dims {tuple(names)}; expected 'row' and 'column' among them")
@@ -207,7 +236,7 @@ def _ordered(array: xr.DataArray) -> tuple[xr.DataArray, tuple[str, ...], int]:
     lead = tuple(name for name in names if name not in last)
     if not lead:
         array, lead = array.expand_dims("frame"), ("frame",)
-    return array.transpose(*lead, *last), lead, len(last)
+    return array.transpose(*lead, *last), lead
 
 
 def _source_frames(store: Store, key: SeriesKey, array: xr.DataArray) -> Frames | None:
@@ -268,13 +297,6 @@ def _module(array: xr.DataArray, staged: StagedArray, chosen: quantise.Quantisat
     )
 
 
-class _Plan(NamedTuple):
-    """What makes the headers of all images once the elements that describe their pixels are known."""
-
-    headers: Callable[[Header], list[Header]]
-    zero_intercept: bool = False
-
-
 def _derived(
     array: xr.DataArray,
     lead: tuple[str, ...],
@@ -284,7 +306,7 @@ def _derived(
     *,
     spacing: Spacing,
     affine: "ArrayLike | None",
-) -> _Plan:
+) -> Plan:
     """Clone a header for each image from the frame that it resembles."""
     if affine is not None:
         raise EditError("the geometry is that of the series that headers are cloned from: give no affine")
@@ -315,7 +337,7 @@ def _derived(
             made.append(header | {_NUMBER: ("IS", str(i + 1).encode())})
         return made
 
-    return _Plan(headers, wants_zero_intercept(sources[0]))
+    return Plan(headers, wants_zero_intercept(sources[0]))
 
 
 def _with_charset(values: Header) -> Header:
@@ -340,7 +362,7 @@ def _gone(array: xr.DataArray, lead: tuple[str, ...]) -> list[int]:
 
 def _synthetic(
     array: xr.DataArray, lead: tuple[str, ...], fixed: Header, spacing: Spacing, affine: "ArrayLike | None"
-) -> _Plan:
+) -> Plan:
     """Make a header for each image of a series that comes from nowhere."""
     shape = [array.sizes[name] for name in lead]
     axis = next((i for i, name in enumerate(lead) if name in SLICE_DIMS), len(lead) - 1)
@@ -364,7 +386,7 @@ def _synthetic(
             made.append(header | {_INSTANCE: ("UI", new_uid().encode()), _NUMBER: ("IS", str(i + 1).encode())})
         return made
 
-    return _Plan(headers)
+    return Plan(headers)
 
 
 def _slices(array: xr.DataArray, dim: str, spacing: Spacing, affine: "ArrayLike | None") -> list[dict[int, object]]:
@@ -381,28 +403,6 @@ def _slices(array: xr.DataArray, dim: str, spacing: Spacing, affine: "ArrayLike 
         {**values, _POSITION: (0.0, 0.0, float(place)), _LOCATION: float(place)}
         for values, place in zip(placed, along.tolist(), strict=True)
     ]
-
-
-def row_headers(frames: Frames) -> list[Header]:
-    """Return the elements of each row in explicit VR, long ones read; group 2 and pseudo-tags left out."""
-    headers: list[Header] = [{} for _ in range(len(frames))]
-    for tag in frames.tags():
-        if tag >> 16 == 2:
-            continue
-        raws, codes = frames.raw_values(tag)
-        for header, code in zip(headers, codes.tolist(), strict=True):
-            if code >= 0:
-                header[tag] = raws[code]
-    return [_explicit(header) for header in headers]
-
-
-def _explicit(header: Header) -> Header:
-    """Return elements in explicit VR, of which those without a VR come from implicit VR."""
-    if all(vr for vr, _ in header.values()):
-        return explicit_values(header, implicit=False)
-    added = {tag: value for tag, value in header.items() if value[0] == "SQ"}
-    others = {tag: value for tag, value in header.items() if tag not in added}
-    return explicit_values(others, implicit=True) | explicit_values(added, implicit=False)
 
 
 def staged_frames(staged: StagedArray, headers: Sequence[Header]) -> Frames:

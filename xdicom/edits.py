@@ -4,22 +4,46 @@ One SQLite transaction makes a staged change real; pixels are written and flushe
 known here.
 """
 
+import os
 import shutil
+import sqlite3
+import struct
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import dask.array as da
 import numpy as np
+from numpy.typing import NDArray
 
 from .catalog import Catalog, SeriesTables
 from .columns import Column, Known, Raw
 from .frames import Frames
+from .packing import pack_integers, pack_raws, unpack_integers, unpack_raws
 from .scan import SeriesKey
 from .staging import Progress, StagedArray, stage_array
 from .tables import Table
 
 PIXELS_FOLDER = "edits.zarr"
+
+
+SAVED, NEW = 0, 1
+# A pseudo-tag: the rows that have a value are removed.
+REMOVED = -16
+# The rows that have a value give way to staged ones with the same SOPInstanceUID.
+REPLACED = -17
+HIDDEN = (REMOVED, REPLACED)
+
+
+class Layer(NamedTuple):
+    """A table that edits are laid over: that of a series in the catalog (SAVED) or a staged one (NEW)."""
+
+    kind: int
+    key: SeriesKey
+
+
+Overlay = dict[int, Column | None]
 
 
 class Edits:
@@ -35,6 +59,7 @@ class Edits:
         self._catalog = catalog
         self._tables = SeriesTables(catalog.connection, catalog.root_bytes, "staged_")
         self._frames: dict[SeriesKey, Frames | None] = {}
+        self._overlays: dict[Layer, Overlay] | None = None
 
     def keys(self) -> list[SeriesKey]:
         """Return the keys of everything staged; those of new patients and studies end in ""."""
@@ -47,6 +72,80 @@ class Edits:
             if key not in self._frames:
                 self._frames[key] = self._tables.frames(key)
             return self._frames[key]
+
+    def overlays(self) -> dict[Layer, Overlay]:
+        """Return the edited columns of every table that has some; None where an element is removed."""
+        with self._catalog.lock:
+            if self._overlays is None:
+                self._overlays = {}
+                for kind, *parts, tag, raws, codes in self._catalog.connection.execute("SELECT * FROM edit"):
+                    layer = Layer(kind, SeriesKey(*parts))
+                    rows = None if codes is None else _unpacked_codes(codes)
+                    column = None if raws is None else Column(unpack_raws(raws), rows)
+                    self._overlays.setdefault(layer, {})[tag] = column
+            return self._overlays
+
+    def set_columns(self, changes: Mapping[Layer, Overlay], undone: Mapping[Layer, Iterable[int]]) -> None:
+        """Stage edited columns, each in place of an earlier edit of the same tag, and drop others; all or none.
+
+        Parameters
+        ----------
+        changes
+            Columns by table and tag; None removes the element.
+        undone
+            Tags by table whose earlier edits are dropped.
+        """
+        with self._catalog.transaction() as connection:
+            for layer, dropped in undone.items():
+                self._forget_columns(connection, [layer], dropped)
+            self._write_columns(connection, changes)
+        self._overlays = None
+
+    def forget_columns(self, layers: Iterable[Layer], wanted: Iterable[int] | None = None) -> None:
+        """Drop the edits of tables, or those of some tags."""
+        with self._catalog.transaction() as connection:
+            self._forget_columns(connection, layers, wanted)
+        self._overlays = None
+
+    @staticmethod
+    def _forget_columns(
+        connection: sqlite3.Connection, layers: Iterable[Layer], wanted: Iterable[int] | None = None
+    ) -> None:
+        for layer in layers:
+            if wanted is None:
+                connection.execute(f"DELETE FROM edit WHERE {_IS_LAYER}", [layer.kind, *layer.key])
+            else:
+                rows = [(layer.kind, *layer.key, tag) for tag in wanted]
+                connection.executemany(f"DELETE FROM edit WHERE {_IS_LAYER} AND tag = ?", rows)
+
+    def forget(self, layers: Iterable[Layer]) -> None:
+        """Drop the edits of tables and, where they are staged, these tables; their pixels are swept later."""
+        with self._catalog.transaction() as connection:
+            self.forget_within(connection, list(layers))
+        self.refresh()
+
+    def forget_within(self, connection: sqlite3.Connection, layers: Iterable[Layer]) -> None:
+        """Drop edits and staged tables in a transaction of the caller's."""
+        for layer in layers:
+            self._forget_columns(connection, [layer])
+            if layer.kind == NEW:
+                self._tables.delete(layer.key)
+                connection.execute("DELETE FROM follows WHERE (patient, study, series) = (?, ?, ?)", layer.key)
+
+    def refresh(self) -> None:
+        """Read everything anew when it is next asked for."""
+        self._overlays = None
+        self._frames.clear()
+
+    def sweep(self) -> None:
+        """Remove staged pixels that nothing refers to; for the writer only."""
+        folder = self._catalog.private / PIXELS_FOLDER
+        with self._catalog.lock:
+            paths = [row[0] for row in self._catalog.connection.execute("SELECT path FROM staged_file")]
+        used = {os.fsdecode(path) for path in paths}
+        for array in folder.iterdir() if folder.is_dir() else ():
+            if not any(path.startswith(f"{array}{os.sep}") for path in used):
+                shutil.rmtree(array, ignore_errors=True)
 
     def source_of(self, key: SeriesKey) -> SeriesKey | None:
         """Return the series that a new series follows, or None."""
@@ -90,8 +189,10 @@ class Edits:
             shutil.rmtree(target, ignore_errors=True)
             raise
 
-    def stage_frames(self, key: SeriesKey, frames: Frames) -> None:
-        """Append new frames to a series; `frames` has the files that hold their pixels.
+    def stage_frames(
+        self, key: SeriesKey, frames: Frames, hidden: Mapping[Layer, Overlay] | None = None, *, anew: bool = False
+    ) -> None:
+        """Add new frames to a series; `frames` has the files that hold their pixels.
 
         Parameters
         ----------
@@ -99,14 +200,46 @@ class Edits:
             Of the series, new or not.
         frames
             Rows whose values are complete and inline, without references into files.
+        hidden
+            Rows of saved tables that go or give way, as pseudo-tags.
+        anew
+            Whether the frames take the place of all that were staged in the series before.
         """
         stamps = [tuple(row) for row in frames.files.stamps.tolist()]
         files = list(zip(_absolute(frames), stamps, strict=True))
-        with self._catalog.transaction():
+        with self._catalog.transaction() as connection:
+            if anew:
+                self._tables.delete(key)
+                self._forget_columns(connection, [Layer(NEW, key)])
             first = self._tables.add_files(files)  # type: ignore[arg-type]
             table = Table(frames.file + np.int32(first), frames.number, frames.offset, frames.length, frames.columns)
             self._tables.append(key, table)
-        self._frames.pop(key, None)
+            self._write_columns(connection, hidden or {})
+        self.refresh()
+
+    @staticmethod
+    def _write_columns(connection: sqlite3.Connection, changes: Mapping[Layer, Overlay]) -> None:
+        rows = [
+            (layer.kind, *layer.key, tag, *_packed(column))
+            for layer, overlay in changes.items()
+            for tag, column in overlay.items()
+        ]
+        connection.executemany("INSERT OR REPLACE INTO edit VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+
+_COUNT = struct.Struct("<L")
+_IS_LAYER = "kind = ? AND patient = ? AND study = ? AND series = ?"
+
+
+def _packed(column: Column | None) -> tuple[bytes | None, bytes | None]:
+    if column is None:
+        return None, None
+    codes = None if column.codes is None else _COUNT.pack(len(column.codes)) + pack_integers(column.codes)
+    return pack_raws(column.values), codes
+
+
+def _unpacked_codes(blob: bytes) -> NDArray[np.int32]:
+    return unpack_integers(blob[_COUNT.size :], np.int32, _COUNT.unpack_from(blob)[0])
 
 
 def _absolute(frames: Frames) -> list[bytes]:

@@ -64,6 +64,10 @@ class SaveError(XdicomError, OSError):
     """A save was refused or interrupted; the edits are still staged."""
 
 
+class LockedError(XdicomError, TimeoutError):
+    """Another process is editing the folder."""
+
+
 class CatalogError(XdicomError, OSError):
     """The catalog of a folder cannot be read or written."""
 

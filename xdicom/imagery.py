@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.uid import UID
 
+from . import tags
 from .columns import ENCODING, STAGED
 from .errors import PixelError
 from .formats import FORMAT_TAGS, PixelFormat, pixel_format
@@ -30,6 +31,10 @@ Get = Callable[[int], object]
 _CLASS, _PADDING = 0x00080016, 0x00280120
 # Asked for like a tag: whether padding stands for NaN.
 _NAN = -2
+STORED_TAGS = frozenset(
+    {0x00280002, 0x00280004, 0x00280006, 0x00280008, *range(0x00280010, 0x00280012), *range(0x00280100, 0x00280104)}
+)
+"""Tags that describe the stored pixels: samples, photometry, planes, frames, matrix, bits."""
 _NEEDED = (ENCODING, *RESCALE_TAGS, _PADDING)
 
 
@@ -92,12 +97,30 @@ def _formats(frames: "Frames") -> tuple[list[PixelFormat], NDArray[np.int32], di
     return formats, recoded, {row: str(found[codes[row]]) for row in np.flatnonzero(recoded < 0).tolist()}
 
 
+def as_stored(tag: int) -> int:
+    """Return the pseudo-tag under which a table keeps what the file says where an edit says otherwise."""
+    return ~tag - 0x100
+
+
+def _stored_column(frames: "Frames", tag: int) -> tuple[list[object], NDArray[np.int32]]:
+    """Return values and codes of a tag as the stored pixels need them, whatever edits say."""
+    values, codes = frames.column(tag)
+    kept = as_stored(tag)
+    if kept not in frames.columns:
+        return values, codes
+    column = frames.columns[kept]
+    before = [tags.decode(tag, vr, raw) for vr, raw in column.values if isinstance(raw, bytes)]
+    laid = column.all_codes(len(frames))
+    return [*values, *before], np.where(laid >= 0, laid + len(values), codes).astype(np.int32)
+
+
 def _combinations(
     frames: "Frames", wanted: Sequence[int], build: Callable[[Get], T]
 ) -> tuple[list[T], NDArray[np.int32]]:
     """Build one thing for each distinct combination of the values of some tags."""
     nan_rows = _nan_rows(frames) if _PADDING in wanted else np.zeros(0, bool)
-    columns = [frames.column(tag) for tag in wanted if tag in frames.columns and tag != ENCODING]
+    present = [tag for tag in wanted if tag != ENCODING and (tag in frames.columns or as_stored(tag) in frames.columns)]
+    columns = [_stored_column(frames, tag) for tag in present]
     keys = [column[1] for column in columns if len(column[0]) > 1 or (column[1] < 0).any()]
     if ENCODING in frames.columns and frames.columns[ENCODING].codes is not None:
         keys.append(frames.columns[ENCODING].all_codes(len(frames)))
@@ -127,7 +150,7 @@ def _getter(frames: "Frames", row: int, nan_rows: NDArray[np.bool_]) -> Get:
         if tag == ENCODING:
             column = frames.columns.get(ENCODING)
             return None if column is None else column.values[column.all_codes(len(frames))[row]]
-        values, codes = frames.column(tag)
+        values, codes = _stored_column(frames, tag)
         if codes[row] < 0:
             return None
         value = values[codes[row]]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -17,7 +18,7 @@ from . import array as lazy
 from . import tags
 from .dims import order_frames
 from .display import Progress
-from .errors import MissingPackageError, RecordError, SaveError, UnknownTagError
+from .errors import EditError, MissingPackageError, RecordError, SaveError, UnknownTagError
 from .frames import ATTRIBUTES, Frames
 from .saving import save_copy
 from .selection import SelectableArray
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
     from .catalog import Problem
-    from .store import Store
+    from .store import Change, Store
 
 Self = TypeVar("Self", bound="Record")
 Missing = Literal["raise", "fill"]
@@ -112,6 +113,79 @@ class Record:
             return [self._unique(each) for each in name]
         return self._unique(_checked_name(name))
 
+    # -- editing
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name.startswith("_"):
+            object.__setattr__(self, name, value)
+        elif name in ATTRIBUTES or name[:1].isupper() or name == "dBdt":
+            self._set({name: value})
+        else:
+            raise UnknownTagError(f"a {type(self).__name__} has no attribute {name!r} that can be set")
+
+    def __setitem__(self, name: Any, value: Any) -> None:
+        if not isinstance(name, list):
+            self._set({_checked_name(name): value})
+            return
+        values = list(value)
+        if len(values) != len(name):
+            raise EditError(f"{len(values)} values for {len(name)} tags: give one each")
+        self._set(dict(zip(map(_hashable, name), values, strict=True)))
+
+    def __delattr__(self, name: str) -> None:
+        self._set({name: None})
+
+    def __delitem__(self, name: Any) -> None:
+        self._set(dict.fromkeys(map(_hashable, name) if isinstance(name, list) else [_checked_name(name)]))
+
+    def set(self, name: Any, value: Any, *, VR: str | None = None) -> None:
+        """Stage a value in every dataset of the record; the same as `record[name] = value`.
+
+        Parameters
+        ----------
+        name
+            A tag, a private element ("Creator", group, element) or a lower_case attribute.
+        value
+            None removes the element, "" leaves it empty.
+        VR
+            Of a private element that no dictionary knows.
+        """
+        self._set({_checked_name(name): value}, {} if VR is None else {tags.parse(name): VR})
+
+    def _set(self, values: dict[Any, Any], vrs: dict[object, str] | None = None) -> None:
+        """Stage values by name, all or none."""
+        self._require()
+        found: dict[int | tags.PrivateTag, object] = {}
+        for name, value in values.items():
+            if isinstance(name, str) and name in ATTRIBUTES:
+                setter = ATTRIBUTES[name].set
+                if setter is None:
+                    raise EditError(f"{name} is derived from other tags and cannot be set")
+                found.update({tags.parse(tag): each for tag, each in setter(value, self.frames()).items()})
+            else:
+                found[tags.parse(name)] = value
+        self._key = self._store.set_values(self._key, found, vrs or {})
+
+    def restore(self, *names: Any) -> None:
+        """Take back what is staged in this record, or only the edits of some tags.
+
+        Parameters
+        ----------
+        *names
+            Tags; all edits where none is given. New records and frames that were never saved go.
+        """
+        wanted = [tags.as_tag(name) for name in names]
+        self._store.restore(self._key, wanted or None)
+
+    def remove(self) -> None:
+        """Stage the removal of everything in the record; `save()` deletes the files, `restore()` takes it back."""
+        self._require()
+        self._store.remove(self._key)
+
+    def status(self) -> list[Change]:
+        """Return each staged edit as (series, what, before, after); empty where all is saved."""
+        return self._store.status(self._key)
+
     def __dir__(self) -> Iterable[str]:
         return [*super().__dir__(), *ATTRIBUTES]
 
@@ -166,7 +240,7 @@ class Record:
         -------
         ndarray
             Shape (x, y, n), x the column index, y the row index and n the frames by InstanceNumber; with `dims`
-            (x, y, *dims). Colour has a last axis.
+            ``(x, y, *dims)``. Colour has a last axis.
 
         Raises
         ------
@@ -213,7 +287,7 @@ class Record:
         Returns
         -------
         DataArray
-            Named "pixels", dims (*dims, "row", "column"[, "sample"]), with tags as coordinates and attributes.
+            Named "pixels", dims ``(*dims, "row", "column"[, "sample"])``, with tags as coordinates and attributes.
 
         Raises
         ------
@@ -245,18 +319,35 @@ class Record:
             If there is nothing to write, no path for a database in memory, or the folder cannot take the files.
         """
         self._require()
-        if path is None:
-            place = "this database is in memory" if self._store.in_memory else "saving in place is not available yet"
-            raise SaveError(f"{place}: give a folder, save('folder')")
-        keys = self._store.keys(self._key)
+        if path is None and self._store.in_memory:
+            raise SaveError("this database is in memory: give a folder, save('folder')")
         with Progress("saving", unit="files") as progress:
-            save_copy(self._store, keys, path, progress)
+            if path is None:
+                self._save_here(progress)
+            else:
+                self._save_there(path, progress)
+
+    def _save_here(self, progress: Progress) -> None:
+        left = self._store.save(self._key, progress)
+        if left:
+            names = ", ".join(key.series or key.study or key.patient for key in left)
+            warnings.warn(
+                f"new records without images are not written, and stay unsaved: {names}", UserWarning, stacklevel=3
+            )
+
+    def _save_there(self, path: str | os.PathLike[str], progress: Progress) -> None:
+        keys = self._store.keys(self._key)
+        save_copy(self._store, keys, path, progress)
         if self._store.in_memory and keys == self._store.keys():
             self._store.settle(path)
 
     def problems(self) -> list[Problem]:
         """Return what is wrong with files of the database, each as (path, reason)."""
         return self._store.problems()
+
+
+def _hashable(name: Any) -> Any:
+    return tuple(name) if isinstance(name, list) else name
 
 
 def _checked_name(name: Any) -> Any:

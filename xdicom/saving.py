@@ -14,25 +14,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .catalog import Catalog
-from .columns import ENCODING, STAGED, Known
+from .columns import Known
 from .copying import copy_changed, copy_file
-from .derive import row_headers
+from .edits import NEW
 from .errors import CatalogError, SaveError, XdicomError
 from .folder import PRIVATE_NAME, list_files
 from .frames import Files, Frames
-from .instance import INSTANCE_UID
 from .naming import Instance, Paths, inside
 from .parallel import scan_files
+from .rows import instances_of, row_headers, staged_rows, stored_bytes
 from .scan import SeriesKey
 from .store import Store
-from .writer import check_pixel_module, flush_directory, write_file
-
-_STUDY_DATE, _STUDY_DESCRIPTION, _PATIENT_ID = 0x00080020, 0x00081030, 0x00100020
-_SERIES_NUMBER, _SERIES_DESCRIPTION, _INSTANCE_NUMBER, _SERIES_UID = 0x00200011, 0x0008103E, 0x00200013, 0x0020000E
-_PATH_TAGS = (_PATIENT_ID, _STUDY_DATE, _STUDY_DESCRIPTION, _SERIES_NUMBER, _SERIES_DESCRIPTION, _INSTANCE_NUMBER)
+from .works import refuse_stored_tags
+from .writer import flush_directory, write_file
 
 Progress = Callable[[int, int], None]
 
@@ -126,7 +122,7 @@ def _instances_there(target: Path) -> list[tuple[str, Instance | None]]:
     files = [path for path, stamp in list_files(os.fsencode(target)) if not isinstance(stamp, OSError)]
     found: dict[bytes, Instance | None] = dict.fromkeys(files)
     for key, frames in _tables_there(target, files):
-        for row, instance in _instances(frames, key):
+        for row, instance in instances_of(frames, key):
             found[frames.files.paths[frames.file[row]]] = instance
     return [(os.fsdecode(path).replace(os.sep, "/"), instance) for path, instance in found.items()]
 
@@ -151,51 +147,24 @@ def _tables_there(target: Path, files: Sequence[bytes]) -> Iterator[tuple[Series
         yield key, Frames(known, part.file, part.number, part.offset, part.length, part.columns)
 
 
-def _instances(frames: Frames, key: SeriesKey) -> Iterator[tuple[int, Instance]]:
-    """Yield the first row of each instance, and the tags that name its file."""
-    columns = [frames.column(tag) for tag in (*_PATH_TAGS, INSTANCE_UID)]
-    _, first = np.unique(np.stack([frames.file, columns[-1][1]], axis=1), axis=0, return_index=True)
-    for row in np.sort(first).tolist():
-        values = [found[codes[row]] if codes[row] >= 0 else None for found, codes in columns]
-        patient, date, study, number, series, instance, uid = ("" if value is None else value for value in values)
-        name = Instance(
-            *key, str(uid), str(patient), str(date), str(study), _number(number), str(series), _number(instance)
-        )
-        yield row, name
-
-
-def _number(value: object) -> int | str | None:
-    return value if isinstance(value, int | str) else None
-
-
 def _jobs(store: Store, key: SeriesKey) -> Iterator[_Job]:
-    """Yield what must be written for one series."""
-    saved, staged = store.catalog.frames(key), store.edits.frames(key)
-    if saved is not None:
-        for row, instance in _instances(saved, key):
-            _require_uid(saved, row, instance)
-            yield _Job(instance, partial(copy_file, saved, row))
-    if staged is None:
-        return
-    is_new, is_there = _is_staged(staged), staged.file >= 0
-    images = staged.take(np.flatnonzero(is_new))
-    headers = row_headers(images)
-    for row, instance in _instances(images, key):
-        yield _Job(instance, partial(_write_image, images, row, headers[row]))
-    copies = staged.take(np.flatnonzero(is_there & ~is_new))
-    for row, instance in _instances(copies, key):
-        _require_uid(copies, row, instance)
-        yield _Job(instance, partial(copy_changed, copies.take(np.flatnonzero(copies.file == copies.file[row]))))
-
-
-def _is_staged(frames: Frames) -> NDArray[np.bool_]:
-    """Say for each row whether its pixels are staged ones."""
-    column = frames.columns.get(ENCODING)
-    if column is None:
-        return np.zeros(len(frames), bool)
-    kinds = np.array([vr == STAGED for vr, _ in column.values] + [False], bool)
-    found: NDArray[np.bool_] = kinds[column.all_codes(len(frames))]
-    return found
+    """Yield what must be written for one series, edits included."""
+    for layer in store.layers.by_key().get(key, ()):
+        table = store.layers.table(layer)
+        if table is None:
+            continue
+        refuse_stored_tags(store.edits.overlays().get(layer, {}))
+        is_edited = layer.kind == NEW or layer in store.edits.overlays()
+        is_new = staged_rows(table)
+        images = table.take(np.flatnonzero(is_new))
+        headers = row_headers(images)
+        for row, instance in instances_of(images, key):
+            yield _Job(instance, partial(_write_image, images, row, headers[row]))
+        files = table.take(np.flatnonzero((table.file >= 0) & ~is_new))
+        for row, instance in instances_of(files, key):
+            _require_uid(files, row, instance)
+            rows = files.take(np.flatnonzero(files.file == files.file[row]))
+            yield _Job(instance, partial(copy_changed, rows) if is_edited else partial(copy_file, files, row))
 
 
 def _require_uid(frames: Frames, row: int, instance: Instance) -> None:
@@ -206,12 +175,8 @@ def _require_uid(frames: Frames, row: int, instance: Instance) -> None:
 
 def _write_image(frames: Frames, row: int, header: Mapping[int, Known], target: Path) -> None:
     """Write one staged image as a new file."""
-    locations = frames.locations.take([row])
-    stored = np.empty((1, *locations.frame_shape()), locations.dtype(rescale=False))
-    locations.read([0], stored, rescale=False)
-    check_pixel_module(header, int(stored.min()), int(stored.max()))
     elements = [(tag, vr, raw) for tag, (vr, raw) in header.items()]
-    write_file(target, elements, stored.astype(stored.dtype.newbyteorder("<")).tobytes())
+    write_file(target, elements, stored_bytes(frames, row, header))
 
 
 def _write_all(target: Path, jobs: Sequence[_Job], places: Sequence[str], progress: Progress | None) -> None:

@@ -33,3 +33,19 @@ CREATE TABLE follows (
     source_patient TEXT NOT NULL, source_study TEXT NOT NULL, source_series TEXT NOT NULL,
     PRIMARY KEY (patient, study, series)
 ) WITHOUT ROWID;
+-- One row per edited tag of a table: of the catalog (kind 0) or staged (kind 1). raws NULL: the element is removed.
+-- codes as in value; NULL where all rows get the same.
+CREATE TABLE edit (
+    kind INTEGER NOT NULL, patient TEXT NOT NULL, study TEXT NOT NULL, series TEXT NOT NULL, tag INTEGER NOT NULL,
+    raws BLOB, codes BLOB, PRIMARY KEY (kind, patient, study, series, tag)
+) WITHOUT ROWID;
+-- A save past its point of no return: files that are written, flushed and wait to be put in place.
+CREATE TABLE job_file (
+    path BLOB PRIMARY KEY, temp BLOB NOT NULL, action TEXT NOT NULL, size INTEGER NOT NULL, digest BLOB NOT NULL,
+    old_size INTEGER NOT NULL, old_mtime_ns INTEGER NOT NULL, old_inode INTEGER NOT NULL
+) WITHOUT ROWID;
+-- The tables whose edits that save makes permanent.
+CREATE TABLE job_layer (
+    kind INTEGER NOT NULL, patient TEXT NOT NULL, study TEXT NOT NULL, series TEXT NOT NULL,
+    PRIMARY KEY (kind, patient, study, series)
+) WITHOUT ROWID;

@@ -97,6 +97,17 @@ def write_file(
     TagValueError
         If an element can't be encoded.
     """
+    return write_blocks(target, file_blocks(elements, pixels, length=length, form=form), mode=mode)
+
+
+def file_blocks(
+    elements: Iterable[Element],
+    pixels: Block | Iterable[Block] | None = None,
+    *,
+    length: int | None = None,
+    form: PixelForm | None = None,
+) -> Iterator[Block]:
+    """Return the bytes of a new file, block by block; for parameters and errors see `write_file`."""
     blocks = [pixels] if isinstance(pixels, bytes | bytearray | memoryview) else pixels
     ordered = _ordered(elements)
     if any(tag in PIXEL_TAGS for tag, _, _ in ordered):
@@ -109,12 +120,12 @@ def write_file(
     after = b"".join(element_bytes(*element) for element in ordered if element[0] > place)
     start = bytes(128) + b"DICM" + _meta(values, EXPLICIT if form is None else form.transfer_syntax) + before
     if blocks is None or form is None:
-        return _create(Path(target), iter([start, after]), mode)
+        return iter([start, after])
     if form.length is None:
         start += _UNDEFINED_PIXELS
-        return _create(Path(target), itertools.chain([start], blocks, [_SEQUENCE_END, after]), mode)
+        return itertools.chain([start], blocks, [_SEQUENCE_END, after])
     start += _header(form.tag, form.vr, form.length + form.length % 2)
-    return _create(Path(target), _streamed(start, blocks, form.length, after), mode)
+    return _streamed(start, blocks, form.length, after)
 
 
 def flush_directory(path: str | os.PathLike[str]) -> None:
@@ -288,8 +299,9 @@ def _streamed(start: bytes, blocks: Iterable[Block], length: int, after: bytes) 
     yield bytes(length % 2) + after
 
 
-def _create(target: Path, blocks: Iterator[Block], mode: int) -> Written:
-    """Create a file of blocks and flush it; remove it again whatever goes wrong."""
+def write_blocks(target: str | os.PathLike[str], blocks: Iterable[Block], *, mode: int = 0o644) -> Written:
+    """Create a file of blocks and flush it; remove it again whatever goes wrong; see `write_file`."""
+    target = Path(target)
     try:
         descriptor = os.open(target, _FLAGS, mode)
     except FileExistsError:
@@ -307,7 +319,7 @@ def _create(target: Path, blocks: Iterator[Block], mode: int) -> Written:
         raise
 
 
-def _write(target: Path, descriptor: int, blocks: Iterator[Block]) -> Written:
+def _write(target: Path, descriptor: int, blocks: Iterable[Block]) -> Written:
     size, digest = 0, hashlib.blake2b(digest_size=32)
     for block in blocks:  # outside of `reported`: what the pixels' own source raises is no fault of this file
         size += len(block)

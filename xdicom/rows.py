@@ -1,0 +1,81 @@
+"""Rows of a table as what a file needs: all elements of one row, and the tags that name its file.
+
+It writes nothing.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .columns import ENCODING, STAGED, Known
+from .explicit import explicit_values
+from .frames import Frames
+from .instance import INSTANCE_UID
+from .naming import Instance
+from .scan import SeriesKey
+from .writer import check_pixel_module
+
+Header = dict[int, Known]
+
+_STUDY_DATE, _STUDY_DESCRIPTION, _PATIENT_ID = 0x00080020, 0x00081030, 0x00100020
+_SERIES_NUMBER, _SERIES_DESCRIPTION, _INSTANCE_NUMBER, _SERIES_UID = 0x00200011, 0x0008103E, 0x00200013, 0x0020000E
+_PATH_TAGS = (_PATIENT_ID, _STUDY_DATE, _STUDY_DESCRIPTION, _SERIES_NUMBER, _SERIES_DESCRIPTION, _INSTANCE_NUMBER)
+
+
+def row_headers(frames: Frames) -> list[Header]:
+    """Return the elements of each row in explicit VR, long ones read; group 2 and pseudo-tags left out."""
+    headers: list[Header] = [{} for _ in range(len(frames))]
+    for tag in frames.tags():
+        if tag >> 16 == 2:
+            continue
+        raws, codes = frames.raw_values(tag)
+        for header, code in zip(headers, codes.tolist(), strict=True):
+            if code >= 0:
+                header[tag] = raws[code]
+    return [_explicit(header) for header in headers]
+
+
+def _explicit(header: Header) -> Header:
+    """Return elements in explicit VR, of which those without a VR come from implicit VR."""
+    if all(vr for vr, _ in header.values()):
+        return explicit_values(header, implicit=False)
+    added = {tag: value for tag, value in header.items() if value[0] == "SQ"}
+    others = {tag: value for tag, value in header.items() if tag not in added}
+    return explicit_values(others, implicit=True) | explicit_values(added, implicit=False)
+
+
+def instances_of(frames: Frames, key: SeriesKey) -> Iterator[tuple[int, Instance]]:
+    """Yield the first row of each instance, and the tags that name its file."""
+    columns = [frames.column(tag) for tag in (*_PATH_TAGS, INSTANCE_UID)]
+    _, first = np.unique(np.stack([frames.file, columns[-1][1]], axis=1), axis=0, return_index=True)
+    for row in np.sort(first).tolist():
+        values = [found[codes[row]] if codes[row] >= 0 else None for found, codes in columns]
+        patient, date, study, number, series, instance, uid = ("" if value is None else value for value in values)
+        name = Instance(
+            *key, str(uid), str(patient), str(date), str(study), _number(number), str(series), _number(instance)
+        )
+        yield row, name
+
+
+def _number(value: object) -> int | str | None:
+    return value if isinstance(value, int | str) else None
+
+
+def staged_rows(frames: Frames) -> NDArray[np.bool_]:
+    """Say for each row whether its pixels are staged ones."""
+    column = frames.columns.get(ENCODING)
+    if column is None:
+        return np.zeros(len(frames), bool)
+    kinds = np.array([vr == STAGED for vr, _ in column.values] + [False], bool)
+    found: NDArray[np.bool_] = kinds[column.all_codes(len(frames))]
+    return found
+
+
+def stored_bytes(frames: Frames, row: int, header: Mapping[int, Known]) -> bytes:
+    """Return the stored values of one row as little-endian bytes, held against its header."""
+    one = frames.locations.take([row])
+    stored = np.empty((1, *one.frame_shape()), one.dtype(rescale=False))
+    one.read([0], stored, rescale=False)
+    check_pixel_module(header, int(stored.min()), int(stored.max()))
+    return stored.astype(stored.dtype.newbyteorder("<")).tobytes()
