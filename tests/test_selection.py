@@ -31,6 +31,7 @@ class Recorder:
 
 
 def array(source=None):
+    """Return a dask array of everything that the source has."""
     return selectable(Selection.all_of(source or Recorder()), ((4,), (3,), (5,), (6,)))
 
 
