@@ -14,7 +14,7 @@ from xdicom.source import Source
 
 from .data import Absent, Grid, files_in, synthetic, warm, writable
 from .table import Row, judged, seconds
-from .timing import median_of, medians, timed
+from .timing import medians, medians_of, timed
 
 _ROUNDS = 9
 _DIMS = ("SliceLocation", "FlipAngle")
@@ -195,7 +195,7 @@ def one_frame(folder: Path) -> list[Row]:
         return da.sel(FlipAngle=float(next(angles))).sel(SliceLocation=12.5, method="nearest").values
 
     read()
-    time = median_of(50, lambda: timed(read))
+    time = medians({"read": read}, 50)["read"]
     locations.Source = CountingSource  # type: ignore[misc]
     read()
     locations.Source = Source  # type: ignore[misc]
@@ -224,15 +224,9 @@ def to_two_dims(folder: Path) -> list[Row]:
     }
     for root in roots.values():
         xd.database(root).close()
-    calls = {
-        "2,000 frames": lambda: _arranged(roots[2000]),
-        "4,000 frames": lambda: _arranged(roots[4000]),
-    }
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(_ROUNDS):
-        for name, call in calls.items():
-            times[name].append(call())
-    found = {name: float(np.median(each)) for name, each in times.items()}
+    found = medians_of(
+        {"2,000 frames": lambda: _arranged(roots[2000]), "4,000 frames": lambda: _arranged(roots[4000])}, _ROUNDS
+    )
     ratio = found["4,000 frames"] / found["2,000 frames"]
     on = "synthetic frames of 128 x 128"
     return [

@@ -4,6 +4,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 
 def timed(call: Callable[[], object]) -> float:
@@ -18,13 +19,13 @@ def timed(call: Callable[[], object]) -> float:
 
 def medians(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Return the median time of each call; all are called in turn, `rounds` times."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
+    return medians_of({name: partial(timed, call) for name, call in calls.items()}, rounds)
+
+
+def medians_of(clocks: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    """Return the median of what each function measures itself; all are called in turn, `rounds` times."""
+    times: dict[str, list[float]] = {name: [] for name in clocks}
     for _ in range(rounds):
-        for name, call in calls.items():
-            times[name].append(timed(call))
+        for name, clock in clocks.items():
+            times[name].append(clock())
     return {name: statistics.median(each) for name, each in times.items()}
-
-
-def median_of(rounds: int, once: Callable[[], float]) -> float:
-    """Return the median of what a function measures itself."""
-    return statistics.median(once() for _ in range(rounds))
