@@ -156,8 +156,8 @@ class Locations:
         """Return a digest of everything that decides what is read: the same frames give the same one, always."""
         table = self._compact()
         digest = hashlib.blake2b(digest_size=16)
-        for part in (table.root, *table.paths, repr((table.formats, table.rescales)).encode()):
-            digest.update(len(part).to_bytes(8, "little") + part)
+        parts = (table.root, *table.paths, repr((table.formats, table.rescales)).encode())
+        digest.update(np.array([len(parts), *map(len, parts)], "<i8").tobytes() + b"".join(parts))
         for array in (table.stamps, *(getattr(table, name) for name in _COLUMNS)):
             digest.update(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes() + b"|")
         return digest.hexdigest()
