@@ -2,6 +2,7 @@
 
 import ast
 import itertools
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -176,6 +177,15 @@ def test_arguments_are_not_shared_between_calls(path: Path) -> None:
     for function in functions(path):
         defaults = [*function.args.defaults, *function.args.kw_defaults]
         assert not [d for d in defaults if isinstance(d, ast.List | ast.Dict | ast.Set)], function.name
+
+
+def test_documentation_has_the_same_order() -> None:
+    """The table of docs/architecture.md names modules in the order of the list above."""
+    page = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| [a-z ]+ \| (`.*) \|$", page, re.MULTILINE)
+    named = [word for row in rows for word in re.findall(r"`(\w+)`", row)]
+    assert len(named) > 50
+    assert named == [name for name in MODULES if name in set(named)]
 
 
 def run(code: str) -> str:
