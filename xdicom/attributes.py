@@ -76,7 +76,7 @@ def _plain(value: object) -> object:
 _METHODS = (
     "patients studies series patient study database children frames status problems check to_pandas to_xarray ndarray"
     " array set_ndarray set_xarray subseries split merge new_patient new_study new_series new_sibling copy_to move_to"
-    " remove save restore plot close forget rescan affine key"
+    " remove save restore plot close forget rescan affine key set"
 )
 RESERVED = frozenset(_METHODS.split())
 
