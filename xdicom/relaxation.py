@@ -76,7 +76,7 @@ def fit_t1(
     values = np.asarray(signal, np.float64)
     angles = np.deg2rad(np.asarray(flip_angles, np.float64))
     if values.shape[-1:] != angles.shape or len(np.unique(angles)) < 2:
-        raise ValueError(f"{values.shape} values for flip angles {flip_angles}: expected one each, two that differ")
+        raise ValueError(f"{values.shape} values for flip angles {flip_angles!r}: expected one each, two that differ")
     t1 = np.full(values.shape[:-1], np.nan, np.float32)
     # A sum with inf or NaN is neither, and compares as False.
     mean = np.where(np.isfinite(values).all(axis=-1), values.sum(axis=-1) / len(angles), 0.0)
