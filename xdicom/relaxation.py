@@ -29,7 +29,7 @@ def spoiled_echo(m0: ArrayLike, t1: ArrayLike, *, repetition_time: float, flip_a
     Examples
     --------
     >>> spoiled_echo(1000, 800, repetition_time=15, flip_angle=[5, 11]).round(1)
-    array([73.1, 96. ])
+    array([72.6, 96.8])
     """
     angle = np.deg2rad(np.asarray(flip_angle, np.float64))
     rest = np.exp(-repetition_time / np.asarray(t1, np.float64))
