@@ -91,6 +91,20 @@ def test_a_target_without_a_catalog_gets_none(tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["P1", "notes.txt"]
 
 
+def test_staged_edits_are_written_and_stay_staged(tmp_path, series):
+    """The files in the other folder have the edits; the source keeps them staged, and its files as they were."""
+    before = folder_hash(tmp_path / "in")
+    series.EchoTime = 7.5
+    series.save(tmp_path / "out")
+    saved = [pydicom.dcmread(path) for path in files(tmp_path / "out").values()]
+    assert [ds.EchoTime for ds in saved] == [7.5] * 3
+    assert {ds.SOPInstanceUID for ds in saved} == set(series.SOPInstanceUID)
+    assert folder_hash(tmp_path / "in") == before
+    assert [change.what for change in series.status()] == ["EchoTime"]
+    series.restore()
+    assert list(series.EchoTime) == []
+
+
 # Refusals ----------------------------------------------------------------------------------------------------------
 
 
@@ -136,6 +150,13 @@ def test_an_instance_that_is_there(tmp_path, series):
 def test_nothing_to_save(tmp_path, series):
     """A record without images says how to give it some."""
     refused(series.new_sibling(), tmp_path / "out", "set_xarray")
+
+
+def test_edits_that_would_garble_pixels(tmp_path, series):
+    """Elements that describe the stored pixels are not written without the pixels."""
+    with pytest.warns(UserWarning, match="Rows describes the stored pixels"):
+        series.Rows = 3
+    refused(series, tmp_path / "out", "Rows was edited")
 
 
 def test_no_path(tmp_path):

@@ -226,7 +226,7 @@ def derived_header(
     result = replace_pixels(kept, module)
     result[_IMAGE_TYPE] = "CS", _derived_type(header)
     result[_SOP_INSTANCE], result[_SERIES] = ("UI", sop_instance.encode()), ("UI", series.encode())
-    _settle_class(result, _text(header, _SOP_CLASS))
+    settle_class(result, _text(header, _SOP_CLASS))
     items = [_reference(source) for source in dict.fromkeys(sources)]
     if items:
         result[_SOURCES] = "SQ", sequence_bytes(items)
@@ -296,11 +296,20 @@ def _derived_type(header: Values) -> bytes:
     return b"\\".join([b"DERIVED", b"SECONDARY", *(v for v in _image_type(header)[2:] if v not in _TILED_TYPES)])
 
 
-def _settle_class(result: dict[int, tuple[str, bytes]], old: str) -> None:
-    """Give an image the SOP class of a single frame that can hold its pixels, and what that class requires."""
+def settle_class(result: dict[int, tuple[str, bytes]], old: str) -> None:
+    """Give an image the SOP class of a single frame that can hold its pixels, and what that class requires.
+
+    Parameters
+    ----------
+    result
+        Its elements, those that describe the pixels included; changed in place.
+    old
+        The SOP class of what it is derived from.
+    """
     new = _CLASSIC.get(old, old)
-    bits, signed = (int.from_bytes(result[tag][1], "little") for tag in (_ALLOCATED, _SIGNED))
-    if (new == _ULTRASOUND and bits > 8) or (new in _UNSIGNED and signed):
+    samples, bits, signed = (int.from_bytes(result[tag][1], "little") for tag in (_SAMPLES, _ALLOCATED, _SIGNED))
+    is_grey = new in _UNSIGNED or new in (_MR, _CT, _PET)
+    if (new == _ULTRASOUND and bits > 8) or (new in _UNSIGNED and signed) or (is_grey and samples > 1):
         new = _SECONDARY
     if new == old:
         return
