@@ -24,6 +24,7 @@ from .modules import PATIENT_TAGS, STUDY_TAGS, inherited
 from .naming import new_uid
 from .placement import affine_of
 from .records import Record, stacked_xarray
+from .replacing import replace_images
 from .scan import SeriesKey
 from .stack import stack
 from .store import Store, raw_values
@@ -300,7 +301,7 @@ class Series(_BelowDatabase):
         held = self._store.frames(key)
         if held is not None and (held.file >= 0).any():
             with Progress("computing", unit="tasks") as progress:
-                derive.replace_images(self._store, key, da, limits=range, progress=progress)
+                replace_images(self._store, key, da, limits=range, progress=progress)
             return
         template = None if like is None else like.frames()
         with Progress("computing", unit="tasks") as progress:

@@ -139,8 +139,8 @@ class Edits:
         """Remove staged pixels that nothing refers to; for the writer only."""
         folder = self._catalog.private / PIXELS_FOLDER
         with self._catalog.lock:
-            paths = [row[0] for row in self._catalog.connection.execute("SELECT path FROM staged_file")]
-        used = {os.fsdecode(path) for path in paths}
+            tables = [table for key in self._tables.keys() if (table := self._tables.frames(key)) is not None]
+        used = {os.fsdecode(path) for table in tables for path in table.files.paths}
         for array in folder.iterdir() if folder.is_dir() else ():
             if not any(path.startswith(f"{array}{os.sep}") for path in used):
                 shutil.rmtree(array, ignore_errors=True)
@@ -188,7 +188,11 @@ class Edits:
             raise
 
     def stage_frames(
-        self, key: SeriesKey, frames: Frames, hidden: Mapping[Layer, Overlay] | None = None, *, anew: bool = False
+        self,
+        key: SeriesKey,
+        frames: Frames,
+        hidden: Mapping[Layer, Overlay] | None = None,
+        instead: Iterable[Layer] = (),
     ) -> None:
         """Add new frames to a series; `frames` has the files that hold their pixels.
 
@@ -200,20 +204,31 @@ class Edits:
             Rows whose values are complete and inline, without references into files.
         hidden
             Rows of saved tables that go or give way, as pseudo-tags.
-        anew
-            Whether the frames take the place of all that were staged in the series before.
+        instead
+            Staged tables whose place the frames take.
         """
-        stamps = [tuple(row) for row in frames.files.stamps.tolist()]
-        files = list(zip(_absolute(frames), stamps, strict=True))
         with self._catalog.transaction() as connection:
-            if anew:
-                self._tables.delete(key)
-                self._forget_columns(connection, [Layer(NEW, key)])
-            first = self._tables.add_files(files)  # type: ignore[arg-type]
-            table = Table(frames.file + np.int32(first), frames.number, frames.offset, frames.length, frames.columns)
-            self._tables.append(key, table)
+            self.forget_within(connection, instead)
+            self._append(key, frames)
             self._write_columns(connection, hidden or {})
         self.refresh()
+
+    def settle_keys(self, moved: Mapping[Layer, tuple[SeriesKey, Frames]]) -> None:
+        """Write staged tables anew, edits included, under the keys that these have given them."""
+        with self._catalog.transaction() as connection:
+            sources = {key: self.source_of(layer.key) for layer, (key, _) in moved.items()}
+            self.forget_within(connection, moved)
+            for key, frames in moved.values():
+                self._append(key, frames)
+            followed = [(*key, *source) for key, source in sources.items() if source is not None]
+            connection.executemany("INSERT OR REPLACE INTO follows VALUES (?, ?, ?, ?, ?, ?)", followed)
+        self.refresh()
+
+    def _append(self, key: SeriesKey, frames: Frames) -> None:
+        stamps = [tuple(row) for row in frames.files.stamps.tolist()]
+        first = self._tables.add_files(list(zip(_absolute(frames), stamps, strict=True)))  # type: ignore[arg-type]
+        file = np.where(frames.file < 0, -1, frames.file + np.int32(first)).astype(np.int32)
+        self._tables.append(key, Table(file, frames.number, frames.offset, frames.length, frames.columns))
 
     @staticmethod
     def _write_columns(connection: sqlite3.Connection, changes: Mapping[Layer, Overlay]) -> None:

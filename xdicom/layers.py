@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from .catalog import Catalog
 from .columns import Column, Known, Ref
-from .edits import HIDDEN, NEW, SAVED, Edits, Layer, Overlay
+from .edits import HIDDEN, NEW, REPLACED, SAVED, Edits, Layer, Overlay
 from .frames import Frames
 from .imagery import STORED_TAGS, as_stored
+from .instance import INSTANCE_UID
 from .scan import GROUPING_TAGS, SeriesKey, series_key
 
 
@@ -55,10 +56,38 @@ class Layers:
         return [layer for key, layers in self.by_key().items() if key[: len(prefix)] == prefix for layer in layers]
 
     def ever_under(self, prefix: tuple[str, ...]) -> list[Layer]:
-        """Return the tables that are under a record now or were at the last save, removed ones too."""
+        """Return the tables that are under a record now or were at the last save, removed ones too.
+
+        Staged frames go with the saved ones that give way to them, wherever they are now.
+        """
         size = len(prefix)
-        edited = [layer for layer in self._edits.overlays() if layer.key[:size] == prefix]
-        return list(dict.fromkeys([*self.under(prefix), *edited]))
+        edited = [layer for layer in self._edits.overlays() if layer.kind == SAVED and layer.key[:size] == prefix]
+        found = list(dict.fromkeys([*self.under(prefix), *edited]))
+        giving_way = {uid for layer in edited for uid in self._giving_way(layer)}
+        staged = [layer for layers in self.by_key().values() for layer in layers if layer.kind == NEW]
+        return [
+            *found,
+            *(layer for layer in staged if giving_way and layer not in found and giving_way & self._instances(layer)),
+        ]
+
+    def _giving_way(self, layer: Layer) -> set[object]:
+        """Return the instances of a saved table for which there are staged frames."""
+        base, overlay = self.base(layer), self._edits.overlays().get(layer, {})
+        if base is None or REPLACED not in overlay:
+            return set()
+        return set(base.take(np.flatnonzero(hidden_rows(base, overlay, (REPLACED,)))).unique(INSTANCE_UID))
+
+    def _instances(self, layer: Layer) -> set[object]:
+        base = self.base(layer)
+        return set() if base is None else set(base.unique(INSTANCE_UID))
+
+    def moved_from(self, key: SeriesKey) -> dict[Layer, tuple[SeriesKey, Frames]]:
+        """Return the staged tables that are under other keys now than they were staged under, if one is in the way."""
+        now = {layer: found for found, layers in self.by_key().items() for layer in layers if layer.kind == NEW}
+        if now.get(Layer(NEW, key), key) == key:
+            return {}
+        moved = {layer: found for layer, found in now.items() if layer.key != found}
+        return {layer: (found, table) for layer, found in moved.items() if (table := self.table(layer)) is not None}
 
     def _key_now(self, layer: Layer, overlay: Overlay) -> SeriesKey | None:
         """Return the key that edits give a table, or None where nothing is left of it."""

@@ -22,7 +22,7 @@ _PATH_TAGS = (_PATIENT_ID, _STUDY_DATE, _STUDY_DESCRIPTION, _SERIES_NUMBER, _SER
 
 
 def row_headers(frames: Frames) -> list[Header]:
-    """Return the raw values of each row by tag, long ones read; group 2 and pseudo-tags left out."""
+    """Return the elements of each row in explicit VR, long ones read; group 2 and pseudo-tags left out."""
     headers: list[Header] = [{} for _ in range(len(frames))]
     for tag in frames.tags():
         if tag >> 16 == 2:
@@ -31,8 +31,16 @@ def row_headers(frames: Frames) -> list[Header]:
         for header, code in zip(headers, codes.tolist(), strict=True):
             if code >= 0:
                 header[tag] = raws[code]
-    implicit = [raw[0] == "" for header in headers for raw in header.values()]
-    return [explicit_values(header, implicit=True) for header in headers] if any(implicit) else headers
+    return [_explicit(header) for header in headers]
+
+
+def _explicit(header: Header) -> Header:
+    """Return elements in explicit VR, of which those without a VR come from implicit VR."""
+    if all(vr for vr, _ in header.values()):
+        return explicit_values(header, implicit=False)
+    added = {tag: value for tag, value in header.items() if value[0] == "SQ"}
+    others = {tag: value for tag, value in header.items() if tag not in added}
+    return explicit_values(others, implicit=True) | explicit_values(added, implicit=False)
 
 
 def instances_of(frames: Frames, key: SeriesKey) -> Iterator[tuple[int, Instance]]:

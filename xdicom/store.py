@@ -22,6 +22,7 @@ from .editing import overlay_of, unchanged
 from .edits import HIDDEN, NEW, REMOVED, REPLACED, SAVED, Edits, Layer, Overlay
 from .errors import EditError, LockedError
 from .frames import Frames
+from .imagery import image_rows
 from .instance import INSTANCE_UID
 from .journal import Journal
 from .layers import Layers, hidden_rows
@@ -220,28 +221,43 @@ class Store:
         self.begin()
         if self.exists(tuple(part for part in key if part)):
             raise EditError(f"there is a {LEVELS[sum(map(bool, key))]} with this identity already: {key!r}")
+        self._make_way(key)
         self.edits.add_record(key, values, source)
         self._refresh()
+
+    def _make_way(self, key: SeriesKey) -> None:
+        """Settle staged tables under their present keys where one would be taken for another record's."""
+        moved = self.layers.moved_from(key)
+        if moved:
+            self.edits.settle_keys(moved)
+            self._refresh()
 
     def stage(self, key: SeriesKey, frames: Frames) -> None:
         """Stage new frames of a series."""
         self.begin()
+        self._make_way(key)
         self.edits.stage_frames(key, frames)
         self._refresh()
 
     def replace(self, key: SeriesKey, frames: Frames) -> None:
-        """Stage frames in the place of all that a series has; those with a known SOPInstanceUID keep their file."""
+        """Stage frames in the place of all images of a series; those with a known SOPInstanceUID keep their file."""
         self.begin()
+        self._make_way(key)
         fresh = set(frames.unique(INSTANCE_UID))
         hidden: dict[Layer, Overlay] = {}
+        instead, kept = [], []
         for layer in self.layers.by_key().get(key, ()):
-            base = self.layers.base(layer)
-            if layer.kind == SAVED and base is not None:
+            base, table = self.layers.base(layer), self.layers.table(layer)
+            if layer.kind == NEW and table is not None:
+                instead.append(layer)
+                kept.append(table.take(np.flatnonzero(table.file < 0)))
+            elif base is not None:
                 values, codes = base.column(INSTANCE_UID)
                 stays = np.array([*(uid in fresh for uid in values), False], bool)[codes]
-                pseudo = {REPLACED: stays, REMOVED: ~stays}
+                is_image = np.isin(np.arange(len(base)), image_rows(base))
+                pseudo = {REPLACED: stays, REMOVED: is_image & ~stays}
                 hidden[layer] = {tag: _marked(rows) for tag, rows in pseudo.items() if rows.any()}
-        self.edits.stage_frames(key, frames, hidden, anew=True)
+        self.edits.stage_frames(key, Frames.concat([*kept, frames]), hidden, instead)
         self._refresh()
 
     def move(self, prefix: tuple[str, ...], columns: Overlay) -> tuple[str, ...]:
