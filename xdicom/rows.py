@@ -50,9 +50,8 @@ def instances_of(frames: Frames, key: SeriesKey) -> Iterator[tuple[int, Instance
     for row in np.sort(first).tolist():
         values = [found[codes[row]] if codes[row] >= 0 else None for found, codes in columns]
         patient, date, study, number, series, instance, uid = ("" if value is None else value for value in values)
-        text = [str(part) for part in (patient, date, study)]
         name = Instance(
-            key.patient, key.study, key.series, str(uid), *text, _number(number), str(series), _number(instance)
+            *key, str(uid), str(patient), str(date), str(study), _number(number), str(series), _number(instance)
         )
         yield row, name
 

@@ -19,15 +19,17 @@ from numpy.typing import NDArray
 from .catalog import Catalog
 from .columns import ENCODING, STAGED, Known
 from .copying import copy_changed, copy_file
+from .edits import NEW, Overlay
 from .errors import CatalogError, SaveError, XdicomError
 from .folder import PRIVATE_NAME, list_files
 from .frames import Files, Frames
-from .instance import INSTANCE_UID
+from .imagery import STORED_TAGS
 from .naming import Instance, Paths, inside
 from .parallel import scan_files
 from .rows import instances_of, row_headers
 from .scan import SeriesKey
 from .store import Store
+from .tags import label
 from .writer import check_pixel_module, flush_directory, write_file
 
 Progress = Callable[[int, int], None]
@@ -148,14 +150,46 @@ def _tables_there(target: Path, files: Sequence[bytes]) -> Iterator[tuple[Series
 
 
 def _jobs(store: Store, key: SeriesKey) -> Iterator[_Job]:
-    """Yield what must be written for one series."""
-    saved, staged = store.catalog.frames(key), store.edits.frames(key)
-    if saved is not None:
-        for row, instance in instances_of(saved, key):
-            _require_uid(saved, row, instance)
-            yield _Job(instance, partial(copy_file, saved, row))
-    if staged is None:
-        return
+    """Yield what must be written for one series, edits included."""
+    for layer in store.layers.by_key().get(key, ()):
+        base, table = store.layers.base(layer), store.layers.table(layer)
+        if base is None or table is None:
+            continue
+        if layer.kind == NEW:
+            yield from _jobs_of_staged(table, key)
+        else:
+            yield from _jobs_of_saved(base, table, store.edits.overlays().get(layer, {}), key)
+
+
+def _jobs_of_saved(base: Frames, table: Frames, overlay: Overlay, key: SeriesKey) -> Iterator[_Job]:
+    """Yield the files of a series, copied byte for byte but for those with edits."""
+    refused = sorted(STORED_TAGS & overlay.keys())
+    if refused and len(table):
+        names = ", ".join(map(label, refused))
+        raise SaveError(f"{names} describes stored pixels and was edited: set_ndarray() makes it true, restore() drops it")
+    edited = set(base.file[_edited_rows(base, overlay)].tolist())
+    for row, instance in instances_of(table, key):
+        _require_uid(table, row, instance)
+        rows = table.take(np.flatnonzero(table.file == table.file[row]))
+        is_whole = len(rows) == int((base.file == table.file[row]).sum())
+        is_same = is_whole and int(table.file[row]) not in edited
+        yield _Job(instance, partial(copy_file, table, row) if is_same else partial(copy_changed, rows))
+
+
+def _edited_rows(base: Frames, overlay: Overlay) -> NDArray[np.bool_]:
+    """Say which rows of a saved table have other values than their files."""
+    found = np.zeros(len(base), bool)
+    for tag, column in overlay.items():
+        if tag >= 0:
+            laid = base.with_columns({tag: column})
+            (before, old), (after, new) = base.raw_values(tag), laid.raw_values(tag)
+            pairs = zip(old.tolist(), new.tolist(), strict=True)
+            found |= [(before[i] if i >= 0 else None) != (after[j] if j >= 0 else None) for i, j in pairs]
+    return found
+
+
+def _jobs_of_staged(staged: Frames, key: SeriesKey) -> Iterator[_Job]:
+    """Yield staged images, and staged copies of frames in other files."""
     is_new, is_there = _is_staged(staged), staged.file >= 0
     images = staged.take(np.flatnonzero(is_new))
     headers = row_headers(images)
