@@ -21,7 +21,7 @@ from .parallel import scan_files
 from .source import Source, Stamp
 from .tags import label
 from .walker import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT, walk_meta
-from .writer import PixelForm, write_file
+from .writer import Block, PixelForm, file_blocks, write_blocks
 
 _BLOCK = 4 << 20
 _HEAD = 1 << 16
@@ -67,14 +67,17 @@ def copy_file(frames: Frames, row: int, target: Path) -> None:
 
 
 def copy_changed(frames: Frames, target: Path) -> None:
-    """Write the file of some rows anew, with the elements in which the table differs from the file.
+    """Write the file of some rows anew; see `changed_blocks`."""
+    write_blocks(target, changed_blocks(frames))
+
+
+def changed_blocks(frames: Frames) -> Iterator[Block]:
+    """Yield the bytes of the file of some rows, with the elements in which the table differs from the file.
 
     Parameters
     ----------
     frames
-        All frames of one file, in order.
-    target
-        Where; nothing may be there yet.
+        All frames of one file.
 
     Raises
     ------
@@ -92,10 +95,10 @@ def copy_changed(frames: Frames, target: Path) -> None:
         added = {tag: value for tag, value in changes.items() if value is not None}
         elements = [(tag, vr, raw) for tag, (vr, raw) in overlaid(kept, added).items()]
         if header.pixels is None:
-            write_file(target, elements)
+            yield from file_blocks(elements)
             return
         form, blocks = _pixels(source, header)
-        write_file(target, elements, blocks, form=form)
+        yield from file_blocks(elements, blocks, form=form)
 
 
 def _changes(frames: Frames, source: Source, header: Header) -> dict[int, Known | None]:

@@ -240,7 +240,7 @@ class Series(_BelowDatabase):
         return target
 
     def copy_to(self, study: Study) -> Series:
-        """Copy the series into a study, of this database or another, under new UIDs; it takes that patient and study."""
+        """Copy the series into a study, of this database or another, under new UIDs; it takes its patient and study."""
         return _copied(self, study)
 
     def move_to(self, study: Study) -> None:
@@ -252,8 +252,12 @@ class Series(_BelowDatabase):
             self._store, self._key = moved._store, moved._key
             return
         header = inherited(_first_header(study), study=True)
-        here = {tag for table in self._store.tables(self._key) for tag in inherited(dict.fromkeys(table.tags()), study=True)}
-        columns: dict[int, Column | None] = {tag: Column([header[tag]]) if tag in header else None for tag in here | header.keys()}
+        here = {
+            tag for table in self._store.tables(self._key) for tag in inherited(dict.fromkeys(table.tags()), study=True)
+        }
+        columns: dict[int, Column | None] = {
+            tag: Column([header[tag]]) if tag in header else None for tag in here | header.keys()
+        }
         self._key = self._store.move(self._key, columns)
 
     def new_sibling(self, **values: Any) -> Series:
@@ -282,7 +286,7 @@ class Series(_BelowDatabase):
         Parameters
         ----------
         da
-            Dims (*dims, "row", "column"[, "sample"]), real-world values. Its coordinates become tags.
+            Dims ``(*dims, "row", "column"[, "sample"])``, real-world values. Its coordinates become tags.
         like
             The series whose headers are cloned; by default the one that the array came from, or on which
             `new_sibling` was called.
@@ -324,7 +328,7 @@ class Series(_BelowDatabase):
         Parameters
         ----------
         array
-            Shape (x, y, n) or (x, y, *dims): x the column index, y the row index; numpy or dask.
+            Shape (x, y, n) or ``(x, y, *dims)``: x the column index, y the row index; numpy or dask.
         dims
             Names of the further axes.
         coords
@@ -335,7 +339,7 @@ class Series(_BelowDatabase):
         Raises
         ------
         EditError
-            If shapes and coords disagree, the array does not fit the images that the series has, or DICOM cannot hold it.
+            If shapes and coords disagree, the array does not fit the series' images, or DICOM cannot hold it.
         """
         self.set_xarray(derive.as_dataarray(array, dims, coords), **options)
 

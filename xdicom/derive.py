@@ -43,6 +43,13 @@ _TEMPORAL, _TEMPORAL_COUNT = 0x00200100, 0x00200105
 _ATTRIBUTE_TAGS = {"b_value": "DiffusionBValue"}
 
 
+class Plan(NamedTuple):
+    """What makes the headers of all images once the elements that describe their pixels are known."""
+
+    headers: Callable[[Header], list[Header]]
+    zero_intercept: bool = False
+
+
 def as_dataarray(array: "ArrayLike", dims: Sequence[Any] | str | None, coords: Any) -> xr.DataArray:
     """Label an array of the shape that `ndarray` returns.
 
@@ -172,46 +179,52 @@ def fill_series(
     held = store.frames(key)
     if held is None or (held.file >= 0).any():
         raise EditError("the series has images already: make an empty one with new_series() or new_sibling()")
-    ordered, lead, frame_ndim = ordered_images(array)
+    store.begin()
+    ordered, lead = in_order(array)
     template = like if like is not None else _source_frames(store, key, array)
     template = None if template is None else template.images()
     fixed = row_headers(held)[0]
-    plan = (
+    # All that can be refused is refused before the array is computed, which may take hours.
+    if limits is not None:
+        quantise.limits(ordered.dtype, limits)
+    build = (
         _synthetic(ordered, lead, fixed, spacing, affine)
         if template is None or not len(template)
         else _derived(ordered, lead, template, fixed, key, spacing=spacing, affine=affine)
     )
-    store.stage(key, staged_images(store, ordered, frame_ndim, plan, limits, progress))
+    store.stage(key, computed(store, ordered, build, limits=limits, progress=progress))
 
 
-class Plan(NamedTuple):
-    """What makes the headers of all images once the elements that describe their pixels are known."""
-
-    headers: Callable[[Header], list[Header]]
-    zero_intercept: bool = False
-
-
-def staged_images(
-    store: Store, ordered: xr.DataArray, frame_ndim: int, plan: Plan, limits: Limits, progress: Progress | None
+def computed(
+    store: Store, ordered: xr.DataArray, build: Plan, *, limits: Limits = None, progress: Progress | None = None
 ) -> Frames:
-    """Compute an array once, stage its pixels, and return the table of its images, which belongs to no series yet.
+    """Compute and stage the pixels of an array, and return its images with their headers; nothing refers to them yet.
 
-    All that a caller can refuse is to be refused before, as the computation may take hours.
+    Parameters
+    ----------
+    store
+        Where pixels are staged.
+    ordered
+        As `in_order` returns it.
+    build
+        Makes the headers.
+    limits, progress
+        As in `fill_series`.
     """
     bounds = None if limits is None else quantise.limits(ordered.dtype, limits)
-    store.begin()
     data = ordered.data if isinstance(ordered.data, da.Array) else _as_dask(ordered.values)
+    frame_ndim = 3 if "sample" in ordered.dims else 2
     staged = store.edits.stage_pixels(data if bounds is None else _clipped(data, *bounds), frame_ndim, progress)
     try:
-        chosen = _quantised(ordered, staged, limits, zero_intercept=plan.zero_intercept)
-        return staged_frames(staged, plan.headers(_module(ordered, staged, chosen)))
+        chosen = _quantised(ordered, staged, limits, zero_intercept=build.zero_intercept)
+        return staged_frames(staged, build.headers(_module(ordered, staged, chosen)))
     except BaseException:
         discard(staged.folder)
         raise
 
 
-def ordered_images(array: xr.DataArray) -> tuple[xr.DataArray, tuple[str, ...], int]:
-    """Return the array with row, column and sample last, the names of its other dims, and 2 or 3."""
+def in_order(array: xr.DataArray) -> tuple[xr.DataArray, tuple[str, ...]]:
+    """Return the array with row, column and sample last, and the names of its other dims."""
     names = [str(dim) for dim in array.dims]
     if "row" not in names or "column" not in names:
         raise EditError(f"the array has dims {tuple(names)}; expected 'row' and 'column' among them")
@@ -223,7 +236,7 @@ def ordered_images(array: xr.DataArray) -> tuple[xr.DataArray, tuple[str, ...], 
     lead = tuple(name for name in names if name not in last)
     if not lead:
         array, lead = array.expand_dims("frame"), ("frame",)
-    return array.transpose(*lead, *last), lead, len(last)
+    return array.transpose(*lead, *last), lead
 
 
 def _source_frames(store: Store, key: SeriesKey, array: xr.DataArray) -> Frames | None:

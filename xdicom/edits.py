@@ -139,7 +139,7 @@ class Edits:
         """Remove staged pixels that nothing refers to; for the writer only."""
         folder = self._catalog.private / PIXELS_FOLDER
         with self._catalog.lock:
-            tables = [table for key in self._tables.keys() if (table := self._tables.frames(key)) is not None]
+            tables = [table for key in self.keys() if (table := self._tables.frames(key)) is not None]
         used = {os.fsdecode(path) for table in tables for path in table.files.paths}
         for array in folder.iterdir() if folder.is_dir() else ():
             if not any(path.startswith(f"{array}{os.sep}") for path in used):

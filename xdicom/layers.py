@@ -42,8 +42,9 @@ class Layers:
         if self._by_key is None:
             found: dict[SeriesKey, list[Layer]] = {}
             overlays = self._edits.overlays()
-            saved = [Layer(SAVED, key) for key in self._catalog.keys()]
-            for layer in (*saved, *[Layer(NEW, key) for key in self._edits.keys()]):
+            saved = [Layer(SAVED, key) for key in self._catalog.keys()]  # noqa: SIM118 - a method, no mapping
+            staged = [Layer(NEW, key) for key in self._edits.keys()]  # noqa: SIM118 - a method, no mapping
+            for layer in (*saved, *staged):
                 overlay = overlays.get(layer)
                 key = layer.key if overlay is None else self._key_now(layer, overlay)
                 if key is not None:

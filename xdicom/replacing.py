@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from . import tags
 from .columns import Known
-from .derive import Header, Limits, Plan, Spacing, ordered_images, staged_images, with_charset
+from .derive import Header, Limits, Plan, Spacing, computed, in_order, with_charset
 from .dims import RANKED, SLICE_DIMS, order_frames, resolve
 from .errors import EditError, StackError, UnknownTagError
 from .frames import Frames
@@ -49,7 +49,7 @@ def replace_images(
     store, key
         The series.
     array
-        Dims (*dims, "row", "column"[, "sample"]) that arrange the series' frames; or one dim, in the order of `ndarray`.
+        Dims that arrange the series' frames, and "row", "column"[, "sample"]; or "frame", in the order of `ndarray`.
         Where it has other coordinates than the series, frames are added, each cloned from the nearest, or removed.
     limits
         (low, high) that values are clipped to.
@@ -69,12 +69,13 @@ def replace_images(
     if frames is None:
         raise EditError("the series has no images to replace")
     images = frames.images()
-    ordered, lead, frame_ndim = ordered_images(array)
+    ordered, lead = in_order(array)
     rows = matching_rows(images, ordered, lead)
     if (rows < 0).any() or len(rows) < len(images):
         _refuse_parts(images)
     plan = _plan(images, ordered, lead, rows, spacing)
-    store.replace(key, staged_images(store, ordered, frame_ndim, plan, limits, progress))
+    store.begin()
+    store.replace(key, computed(store, ordered, plan, limits=limits, progress=progress))
 
 
 def matching_rows(images: Frames, array: xr.DataArray, lead: Sequence[str]) -> Rows:
@@ -168,7 +169,7 @@ def _same(wanted: NDArray[np.generic], held: NDArray[np.generic], name: str) -> 
         nearby: NDArray[np.bool_] = np.abs(wanted.astype(float)[:, None] - held.astype(float)[None]) <= _TOLERANCE
         return nearby
     if (wanted.dtype.kind in "biuf") != (held.dtype.kind in "biuf"):
-        raise EditError(f"the coordinates of {name} are {wanted.tolist()[:3]}, and those of the series {held.tolist()[:3]}")
+        raise EditError(f"{name} is {wanted.tolist()[:3]} in the array and {held.tolist()[:3]} in the series")
     equal: NDArray[np.bool_] = wanted[:, None] == held[None]
     return equal
 

@@ -3,16 +3,18 @@
 It writes nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .columns import Known
+from .columns import ENCODING, STAGED, Known
 from .explicit import explicit_values
 from .frames import Frames
 from .instance import INSTANCE_UID
 from .naming import Instance
 from .scan import SeriesKey
+from .writer import check_pixel_module
 
 Header = dict[int, Known]
 
@@ -58,3 +60,22 @@ def instances_of(frames: Frames, key: SeriesKey) -> Iterator[tuple[int, Instance
 
 def _number(value: object) -> int | str | None:
     return value if isinstance(value, int | str) else None
+
+
+def staged_rows(frames: Frames) -> NDArray[np.bool_]:
+    """Say for each row whether its pixels are staged ones."""
+    column = frames.columns.get(ENCODING)
+    if column is None:
+        return np.zeros(len(frames), bool)
+    kinds = np.array([vr == STAGED for vr, _ in column.values] + [False], bool)
+    found: NDArray[np.bool_] = kinds[column.all_codes(len(frames))]
+    return found
+
+
+def stored_bytes(frames: Frames, row: int, header: Mapping[int, Known]) -> bytes:
+    """Return the stored values of one row as little-endian bytes, held against its header."""
+    one = frames.locations.take([row])
+    stored = np.empty((1, *one.frame_shape()), one.dtype(rescale=False))
+    one.read([0], stored, rescale=False)
+    check_pixel_module(header, int(stored.min()), int(stored.max()))
+    return stored.astype(stored.dtype.newbyteorder("<")).tobytes()

@@ -14,23 +14,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .catalog import Catalog
-from .columns import ENCODING, STAGED, Known
+from .columns import Known
 from .copying import copy_changed, copy_file
-from .edits import NEW, Overlay
+from .edits import NEW
 from .errors import CatalogError, SaveError, XdicomError
 from .folder import PRIVATE_NAME, list_files
 from .frames import Files, Frames
-from .imagery import STORED_TAGS
 from .naming import Instance, Paths, inside
 from .parallel import scan_files
-from .rows import instances_of, row_headers
+from .rows import instances_of, row_headers, staged_rows, stored_bytes
 from .scan import SeriesKey
 from .store import Store
-from .tags import label
-from .writer import check_pixel_module, flush_directory, write_file
+from .works import refuse_stored_tags
+from .writer import flush_directory, write_file
 
 Progress = Callable[[int, int], None]
 
@@ -152,63 +150,21 @@ def _tables_there(target: Path, files: Sequence[bytes]) -> Iterator[tuple[Series
 def _jobs(store: Store, key: SeriesKey) -> Iterator[_Job]:
     """Yield what must be written for one series, edits included."""
     for layer in store.layers.by_key().get(key, ()):
-        base, table = store.layers.base(layer), store.layers.table(layer)
-        if base is None or table is None:
+        table = store.layers.table(layer)
+        if table is None:
             continue
-        if layer.kind == NEW:
-            yield from _jobs_of_staged(table, key)
-        else:
-            yield from _jobs_of_saved(base, table, store.edits.overlays().get(layer, {}), key)
-
-
-def _jobs_of_saved(base: Frames, table: Frames, overlay: Overlay, key: SeriesKey) -> Iterator[_Job]:
-    """Yield the files of a series, copied byte for byte but for those with edits."""
-    refused = sorted(STORED_TAGS & overlay.keys())
-    if refused and len(table):
-        names = ", ".join(map(label, refused))
-        raise SaveError(f"{names} describes stored pixels and was edited: set_ndarray() makes it true, restore() drops it")
-    edited = set(base.file[_edited_rows(base, overlay)].tolist())
-    for row, instance in instances_of(table, key):
-        _require_uid(table, row, instance)
-        rows = table.take(np.flatnonzero(table.file == table.file[row]))
-        is_whole = len(rows) == int((base.file == table.file[row]).sum())
-        is_same = is_whole and int(table.file[row]) not in edited
-        yield _Job(instance, partial(copy_file, table, row) if is_same else partial(copy_changed, rows))
-
-
-def _edited_rows(base: Frames, overlay: Overlay) -> NDArray[np.bool_]:
-    """Say which rows of a saved table have other values than their files."""
-    found = np.zeros(len(base), bool)
-    for tag, column in overlay.items():
-        if tag >= 0:
-            laid = base.with_columns({tag: column})
-            (before, old), (after, new) = base.raw_values(tag), laid.raw_values(tag)
-            pairs = zip(old.tolist(), new.tolist(), strict=True)
-            found |= [(before[i] if i >= 0 else None) != (after[j] if j >= 0 else None) for i, j in pairs]
-    return found
-
-
-def _jobs_of_staged(staged: Frames, key: SeriesKey) -> Iterator[_Job]:
-    """Yield staged images, and staged copies of frames in other files."""
-    is_new, is_there = _is_staged(staged), staged.file >= 0
-    images = staged.take(np.flatnonzero(is_new))
-    headers = row_headers(images)
-    for row, instance in instances_of(images, key):
-        yield _Job(instance, partial(_write_image, images, row, headers[row]))
-    copies = staged.take(np.flatnonzero(is_there & ~is_new))
-    for row, instance in instances_of(copies, key):
-        _require_uid(copies, row, instance)
-        yield _Job(instance, partial(copy_changed, copies.take(np.flatnonzero(copies.file == copies.file[row]))))
-
-
-def _is_staged(frames: Frames) -> NDArray[np.bool_]:
-    """Say for each row whether its pixels are staged ones."""
-    column = frames.columns.get(ENCODING)
-    if column is None:
-        return np.zeros(len(frames), bool)
-    kinds = np.array([vr == STAGED for vr, _ in column.values] + [False], bool)
-    found: NDArray[np.bool_] = kinds[column.all_codes(len(frames))]
-    return found
+        refuse_stored_tags(store.edits.overlays().get(layer, {}))
+        is_edited = layer.kind == NEW or layer in store.edits.overlays()
+        is_new = staged_rows(table)
+        images = table.take(np.flatnonzero(is_new))
+        headers = row_headers(images)
+        for row, instance in instances_of(images, key):
+            yield _Job(instance, partial(_write_image, images, row, headers[row]))
+        files = table.take(np.flatnonzero((table.file >= 0) & ~is_new))
+        for row, instance in instances_of(files, key):
+            _require_uid(files, row, instance)
+            rows = files.take(np.flatnonzero(files.file == files.file[row]))
+            yield _Job(instance, partial(copy_changed, rows) if is_edited else partial(copy_file, files, row))
 
 
 def _require_uid(frames: Frames, row: int, instance: Instance) -> None:
@@ -219,12 +175,8 @@ def _require_uid(frames: Frames, row: int, instance: Instance) -> None:
 
 def _write_image(frames: Frames, row: int, header: Mapping[int, Known], target: Path) -> None:
     """Write one staged image as a new file."""
-    locations = frames.locations.take([row])
-    stored = np.empty((1, *locations.frame_shape()), locations.dtype(rescale=False))
-    locations.read([0], stored, rescale=False)
-    check_pixel_module(header, int(stored.min()), int(stored.max()))
     elements = [(tag, vr, raw) for tag, (vr, raw) in header.items()]
-    write_file(target, elements, stored.astype(stored.dtype.newbyteorder("<")).tobytes())
+    write_file(target, elements, stored_bytes(frames, row, header))
 
 
 def _write_all(target: Path, jobs: Sequence[_Job], places: Sequence[str], progress: Progress | None) -> None:

@@ -60,7 +60,9 @@ def spliced(source: Source, changes: Changes, pixels: bytes | None = None) -> It
         yield from _deflated(source, header, changes)
         return
     if header.relocated:
-        raise SaveError(f"{name!r} is damaged or oddly encoded, so that it cannot be edited safely; restore() drops the edits")
+        raise SaveError(
+            f"{name!r} is damaged or oddly encoded, so that it cannot be edited safely; restore() drops the edits"
+        )
     if pixels is not None and header.pixels is not None and header.pixels.length < 0:
         changes = {**changes, _META_SYNTAX: ("UI", EXPLICIT.encode())}
     head, start = _head(header, header.buffer, changes)
@@ -164,8 +166,7 @@ def _laid_out(pieces: list[_Piece], wanted: Mapping[int, Known | None], implicit
     left = {tag: value for tag, value in sorted(wanted.items()) if value is not None}
     result: list[_Piece] = []
     for piece in pieces:
-        for tag in [tag for tag in left if tag < piece.tag]:
-            result.append(_piece(tag, left.pop(tag), implicit))
+        result += [_piece(tag, left.pop(tag), implicit) for tag in list(left) if tag < piece.tag]
         if piece.tag not in wanted:
             result.append(piece)
         elif piece.tag in left:

@@ -97,7 +97,7 @@ def write_file(
     TagValueError
         If an element can't be encoded.
     """
-    return _create(Path(target), file_blocks(elements, pixels, length=length, form=form), mode)
+    return write_blocks(target, file_blocks(elements, pixels, length=length, form=form), mode=mode)
 
 
 def file_blocks(
@@ -122,7 +122,8 @@ def file_blocks(
     if blocks is None or form is None:
         return iter([start, after])
     if form.length is None:
-        return itertools.chain([start + _UNDEFINED_PIXELS], blocks, [_SEQUENCE_END, after])
+        start += _UNDEFINED_PIXELS
+        return itertools.chain([start], blocks, [_SEQUENCE_END, after])
     start += _header(form.tag, form.vr, form.length + form.length % 2)
     return _streamed(start, blocks, form.length, after)
 
@@ -298,8 +299,9 @@ def _streamed(start: bytes, blocks: Iterable[Block], length: int, after: bytes) 
     yield bytes(length % 2) + after
 
 
-def _create(target: Path, blocks: Iterator[Block], mode: int) -> Written:
-    """Create a file of blocks and flush it; remove it again whatever goes wrong."""
+def write_blocks(target: str | os.PathLike[str], blocks: Iterable[Block], *, mode: int = 0o644) -> Written:
+    """Create a file of blocks and flush it; remove it again whatever goes wrong; see `write_file`."""
+    target = Path(target)
     try:
         descriptor = os.open(target, _FLAGS, mode)
     except FileExistsError:
@@ -317,7 +319,7 @@ def _create(target: Path, blocks: Iterator[Block], mode: int) -> Written:
         raise
 
 
-def _write(target: Path, descriptor: int, blocks: Iterator[Block]) -> Written:
+def _write(target: Path, descriptor: int, blocks: Iterable[Block]) -> Written:
     size, digest = 0, hashlib.blake2b(digest_size=32)
     for block in blocks:  # outside of `reported`: what the pixels' own source raises is no fault of this file
         size += len(block)
