@@ -83,7 +83,9 @@ class Edits:
                     self._overlays.setdefault(layer, {})[tag] = column
             return self._overlays
 
-    def set_columns(self, changes: Mapping[Layer, Overlay], undone: Mapping[Layer, Iterable[int]]) -> None:
+    def set_columns(
+        self, changes: Mapping[Layer, Overlay], undone: Mapping[Layer, Iterable[int]], gone: Iterable[Layer] = ()
+    ) -> None:
         """Stage edited columns, each in place of an earlier edit of the same tag, and drop others; all or none.
 
         Parameters
@@ -92,12 +94,15 @@ class Edits:
             Columns by table and tag; None removes the element.
         undone
             Tags by table whose earlier edits are dropped.
+        gone
+            Staged tables that are dropped.
         """
         with self._catalog.transaction() as connection:
             for layer, dropped in undone.items():
                 self._forget_columns(connection, [layer], dropped)
             self._write_columns(connection, changes)
-        self._overlays = None
+            self.forget_within(connection, gone)
+        self.refresh()
 
     def forget_columns(self, layers: Iterable[Layer], wanted: Iterable[int] | None = None) -> None:
         """Drop the edits of tables, or those of some tags."""

@@ -3,6 +3,8 @@
 Readers know nothing of edits; what is staged, and how, is in `edits`.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -56,20 +58,29 @@ class Layers:
         """Return the tables that are under a record now."""
         return [layer for key, layers in self.by_key().items() if key[: len(prefix)] == prefix for layer in layers]
 
+    def has_frames(self, prefix: tuple[str, ...]) -> bool:
+        """Say whether there is more under a record than placeholders."""
+        tables = [self.table(layer) for layer in self.under(prefix)]
+        return any(table is not None and (table.file >= 0).any() for table in tables)
+
     def ever_under(self, prefix: tuple[str, ...]) -> list[Layer]:
         """Return the tables that are under a record now or were at the last save, removed ones too.
 
-        Staged frames go with the saved ones that give way to them, wherever they are now.
+        Staged frames go with the saved ones that give way to them, wherever these are now.
         """
         size = len(prefix)
         edited = [layer for layer in self._edits.overlays() if layer.kind == SAVED and layer.key[:size] == prefix]
         found = list(dict.fromkeys([*self.under(prefix), *edited]))
-        giving_way = {uid for layer in edited for uid in self._giving_way(layer)}
-        staged = [layer for layers in self.by_key().values() for layer in layers if layer.kind == NEW]
-        return [
-            *found,
-            *(layer for layer in staged if giving_way and layer not in found and giving_way & self._instances(layer)),
-        ]
+        found += [layer for layer in self.giving_way_to(found) if layer not in found]
+        gone = {uid for layer in found if layer.kind == SAVED for uid in self._giving_way(layer)}
+        staged = [layer for layers in self.by_key().values() for layer in layers if layer.kind == NEW] if gone else []
+        return found + [layer for layer in staged if layer not in found and gone & self._instances(layer)]
+
+    def giving_way_to(self, staged: Iterable[Layer]) -> list[Layer]:
+        """Return the saved tables with frames that give way to those of staged tables."""
+        fresh = {uid for layer in staged if layer.kind == NEW for uid in self._instances(layer)}
+        saved = [layer for layer in self._edits.overlays() if layer.kind == SAVED] if fresh else []
+        return [layer for layer in saved if fresh & self._giving_way(layer)]
 
     def _giving_way(self, layer: Layer) -> set[object]:
         """Return the instances of a saved table for which there are staged frames."""
