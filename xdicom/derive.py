@@ -18,7 +18,7 @@ from .edits import inline
 from .errors import EditError
 from .frames import Files, Frames
 from .likeness import attribute_tags, changed_tags, nearest_rows
-from .modules import CHARSET
+from .modules import CHARSET, PATIENT_TAGS, STUDY_TAGS
 from .naming import new_uid
 from .overlay import has_text_beyond_ascii, overlaid
 from .pixelmodule import SourceImage, derived_header, pixel_module, wants_zero_intercept
@@ -428,15 +428,22 @@ def header_columns(headers: Sequence[Header]) -> dict[int, Column]:
     return dict(builder.finish().columns)
 
 
-def copy_frames(store: Store, key: SeriesKey, frames: Frames) -> None:
-    """Stage copies of frames in a series, under new SOP Instance UIDs; pixels stay where they are.
+def copy_frames(
+    store: Store, key: SeriesKey, frames: Frames, *, elsewhere: bool = False, keep_uids: bool = False
+) -> None:
+    """Stage copies of frames in a series; pixels stay where they are.
 
     Parameters
     ----------
     store, key
-        The series that they go into; what its placeholder says of patient, study and series is laid over.
+        The series that they go into; what its placeholder says of the series is laid over.
     frames
         Rows with or without pixels; frames of one instance stay one instance.
+    elsewhere
+        Whether they come from another study: then they get the placeholder's patient and study, too, and lose what
+        the other said of its own.
+    keep_uids
+        Whether they keep their SOP Instance UIDs, as those that are moved do.
 
     Raises
     ------
@@ -446,12 +453,23 @@ def copy_frames(store: Store, key: SeriesKey, frames: Frames) -> None:
     _refuse_twice(frames)
     held = store.frames(key)
     fixed = {} if held is None else row_headers(held)[0]
-    columns = inline(frames) | laid_columns(frames, fixed)
+    outer = (PATIENT_TAGS | STUDY_TAGS) - {CHARSET}
+    if not elsewhere:
+        fixed = {tag: raw for tag, raw in fixed.items() if tag not in outer}
+    gone = outer - fixed.keys() if elsewhere else frozenset()
+    kept = frames.with_columns(dict.fromkeys(gone & frames.columns.keys()))
+    columns = inline(kept) | laid_columns(kept, fixed)
+    if not keep_uids:
+        columns[_INSTANCE] = _fresh_uids(frames)
+    store.stage(key, Frames(frames.files, frames.file, frames.number, frames.offset, frames.length, columns))
+
+
+def _fresh_uids(frames: Frames) -> Column:
+    """Return new SOP Instance UIDs, one for each instance."""
     _, codes = frames.column(_INSTANCE)
     _, instance = np.unique(np.stack([frames.file, codes], axis=1), axis=0, return_inverse=True)
     fresh: list[Known] = [("UI", new_uid().encode()) for _ in range(int(instance.max(initial=-1)) + 1)]
-    columns[_INSTANCE] = Column(fresh, instance.reshape(-1).astype(np.int32))
-    store.stage(key, Frames(frames.files, frames.file, frames.number, frames.offset, frames.length, columns))
+    return Column(fresh, instance.reshape(-1).astype(np.int32))
 
 
 def laid_columns(frames: Frames, values: Header) -> dict[int, Column]:

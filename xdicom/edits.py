@@ -15,13 +15,15 @@ from typing import NamedTuple
 import dask.array as da
 import numpy as np
 
-from .catalog import Catalog, SeriesTables
+from .catalog import Catalog, Problem, SeriesTables
 from .columns import Column, Known, Raw
 from .frames import Frames
 from .packing import pack_integers, pack_raws, unpack_integers, unpack_raws
 from .scan import SeriesKey
-from .staging import Progress, StagedArray, stage_array
+from .source import Stamp
+from .staging import Progress, StagedArray, keep_file, stage_array
 from .tables import Table
+from .writer import flush_directory
 
 PIXELS_FOLDER = "edits.zarr"
 
@@ -140,15 +142,83 @@ class Edits:
         self._overlays = None
         self._frames.clear()
 
+    def keep_files(self, files: Iterable[tuple[bytes, Stamp]]) -> dict[bytes, tuple[bytes, Stamp]]:
+        """Put files, which others may rewrite or remove, beside the staged pixels as well.
+
+        Parameters
+        ----------
+        files
+            Absolute paths with the stamps that they must have.
+
+        Returns
+        -------
+        dict
+            New absolute path and stamp by old path.
+
+        Raises
+        ------
+        StaleError
+            If a file is not any more what it was.
+        """
+        folder = self._catalog.private / PIXELS_FOLDER
+        folder.mkdir(mode=0o700, exist_ok=True)
+        target = folder / uuid.uuid4().hex
+        target.mkdir(mode=0o700)
+        try:
+            kept = {path: keep_file(path, stamp, target / str(i)) for i, (path, stamp) in enumerate(files)}
+        except BaseException:
+            shutil.rmtree(target, ignore_errors=True)
+            raise
+        for each in (target, folder):
+            flush_directory(each)
+        return kept
+
+    def staged_files(self, layers: Iterable[Layer]) -> dict[bytes, Stamp]:
+        """Return the files that staged tables point into: stamps by absolute path."""
+        found: dict[bytes, Stamp] = {}
+        for layer in layers:
+            frames = self.frames(layer.key)
+            if layer.kind == NEW and frames is not None:
+                stamps = (Stamp(*row) for row in frames.files.stamps.tolist())
+                found |= dict(zip(_absolute(frames), stamps, strict=True))
+        return found
+
+    def point_to(self, kept: Mapping[bytes, tuple[bytes, Stamp]]) -> None:
+        """Let staged tables point into other files of the same content."""
+        rows = [(path, *stamp, old) for old, (path, stamp) in kept.items()]
+        with self._catalog.transaction() as connection:
+            connection.executemany(
+                "UPDATE staged_file SET path = ?, size = ?, mtime_ns = ?, inode = ? WHERE path = ?", rows
+            )
+        self.refresh()
+
     def sweep(self) -> None:
         """Remove staged pixels that nothing refers to; for the writer only."""
+        for array in self._orphans():
+            shutil.rmtree(array, ignore_errors=True)
+
+    def _orphans(self) -> list[Path]:
+        """Return folders of staged pixels that nothing refers to."""
         folder = self._catalog.private / PIXELS_FOLDER
         with self._catalog.lock:
             tables = [table for key in self.keys() if (table := self._tables.frames(key)) is not None]
         used = {os.fsdecode(path) for table in tables for path in table.files.paths}
-        for array in folder.iterdir() if folder.is_dir() else ():
-            if not any(path.startswith(f"{array}{os.sep}") for path in used):
-                shutil.rmtree(array, ignore_errors=True)
+        arrays = folder.iterdir() if folder.is_dir() else ()
+        return [array for array in arrays if not any(path.startswith(f"{array}{os.sep}") for path in used)]
+
+    def leftovers(self) -> list[Problem]:
+        """Return orphans, and staged frames whose files are no longer what they were."""
+        orphans = [
+            Problem(str(path), "staged pixels that nothing refers to; the next edit removes them")
+            for path in self._orphans()
+        ]
+        files = self.staged_files([Layer(NEW, key) for key in self.keys()])
+        lost = [
+            Problem(os.fsdecode(path), "staged frames point to this file, which changed or is gone")
+            for path, stamp in files.items()
+            if stamp_of(path) != stamp
+        ]
+        return [*orphans, *lost]
 
     def source_of(self, key: SeriesKey) -> SeriesKey | None:
         """Return the series that a new series follows, or None."""
@@ -243,6 +313,14 @@ class Edits:
             for tag, column in overlay.items()
         ]
         connection.executemany("INSERT OR REPLACE INTO edit VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+
+def stamp_of(path: bytes) -> Stamp | None:
+    """Return the stamp of a file, None where there is none."""
+    try:
+        return Stamp.of(os.stat(path))
+    except OSError:
+        return None
 
 
 _IS_LAYER = "kind = ? AND patient = ? AND study = ? AND series = ?"

@@ -9,6 +9,8 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from .changes import Change, changes_of
 from .columns import Column, Known
 from .edits import NEW, REMOVED, REPLACED, SAVED, Edits, Layer, Overlay
 from .errors import EditError, LockedError
-from .frames import Frames
+from .frames import Files, Frames
 from .imagery import image_rows
 from .instance import INSTANCE_UID
 from .journal import Journal
@@ -30,6 +32,7 @@ from .naming import Instance, Paths
 from .rows import instances_of
 from .scan import SeriesKey
 from .setting import Setter, leaves, overlay_for, spread, taken_back
+from .source import Stamp
 from .tags import PrivateTag
 from .works import new_files, works_of
 
@@ -105,6 +108,16 @@ class Store:
     def close(self) -> None:
         """Close the database; a temporary folder is removed."""
         self._finalizer()
+
+    def forget(self) -> None:
+        """Close the database and delete the private folder."""
+        self.begin()
+        self.close()
+        shutil.rmtree(self.catalog.private, ignore_errors=True)
+
+    def check(self) -> list[Problem]:
+        """Return what is wrong with files, with the catalog, and what interrupted processes left."""
+        return [*self.problems(), *self.catalog.damage(), *self.edits.leftovers()]
 
     def settle(self, path: str | os.PathLike[str]) -> None:
         """Live in a folder from now on, in place of the temporary one."""
@@ -256,10 +269,24 @@ class Store:
     def move(self, prefix: tuple[str, ...], columns: Callable[[Frames], Overlay]) -> tuple[str, ...]:
         """Lay columns over every table under a record, such as those of another study; return the record's new key."""
         self.begin()
-        tables = {layer: self.layers.table(layer) for layer in self.layers.under(prefix)}
-        self.edits.set_columns({layer: columns(table) for layer, table in tables.items() if table is not None}, {})
+        layers = self.layers.under(prefix)
+        self._lay(layers, columns)
+        return self._key_now(layers, prefix)
+
+    def _lay(self, layers: Iterable[Layer], columns: Callable[[Frames], Overlay]) -> None:
+        """Lay columns over tables; what a table says already is no edit, and ends an earlier one."""
+        changes: dict[Layer, Overlay] = {}
+        undone: dict[Layer, list[int]] = {}
+        for layer in layers:
+            table, base = self.layers.table(layer), self.layers.base(layer)
+            if table is None or base is None:
+                continue
+            hidden = hidden_rows(base, self.edits.overlays().get(layer, {}))
+            overlay = {tag: spread(column, hidden) for tag, column in columns(table).items()}
+            undone[layer] = [tag for tag, column in overlay.items() if leaves(base, tag, column)]
+            changes[layer] = {tag: column for tag, column in overlay.items() if tag not in undone[layer]}
+        self.edits.set_columns(changes, undone)
         self._refresh()
-        return self._key_now(tables, prefix)
 
     def _key_now(self, layers: Iterable[Layer], prefix: tuple[str, ...]) -> tuple[str, ...]:
         """Return the key of a record that had some tables when its key was `prefix`."""
@@ -300,19 +327,7 @@ class Store:
         """
         self.begin()
         layers = self.layers.under(prefix)
-        changes: dict[Layer, Overlay] = {}
-        undone: dict[Layer, list[int]] = {}
-        for layer in layers:
-            table, base = self.layers.table(layer), self.layers.base(layer)
-            if table is None or base is None:
-                continue
-            overlay = overlay_for(table, values, vrs, setters)
-            hidden = hidden_rows(base, self.edits.overlays().get(layer, {}))
-            overlay = {tag: spread(column, hidden) for tag, column in overlay.items()}
-            undone[layer] = [tag for tag, column in overlay.items() if leaves(base, tag, column)]
-            changes[layer] = {tag: column for tag, column in overlay.items() if tag not in undone[layer]}
-        self.edits.set_columns(changes, undone)
-        self._refresh()
+        self._lay(layers, partial(overlay_for, values=values, vrs=vrs, setters=setters))
         return self._key_now(layers, prefix)
 
     def restore(self, prefix: tuple[str, ...], wanted: Collection[int] | None = None) -> tuple[str, ...]:
@@ -347,14 +362,18 @@ class Store:
         """
         self.begin()
         layers = self.layers.ever_under(prefix)
-        works = list(works_of(self.layers, layers, self.edits.overlays()))
         now = {layer: key for key, found in self.layers.by_key().items() for layer in found}
+        works = list(works_of(self.layers, layers, self.edits.overlays()))
+        replaced = self._replaced(layers)
+        changing = {base.files.paths[base.file[row]] for base, row in replaced.values()}
+        self._keep_sources({*changing, *(work.path for work in works)}, set(now) - set(layers))
         images = {layer: table for layer in layers if (table := self._staged_images(layer)) is not None}
         if images:
-            paths, replaced = Paths(self._paths_there()), self._replaced(layers)
+            paths = Paths(self._paths_there())
             for layer, table in images.items():
                 works += new_files(table, now[layer], paths, replaced)
-        edited = [layer for layer in layers if layer in images or layer in self.edits.overlays()]
+        edits = self.edits.overlays()
+        edited = [layer for layer in layers if layer in images or (layer.kind == SAVED and layer in edits)]
         written = {now[layer] for layer in edited if layer in now and self.layers.has_frames(now[layer])}
         empty = [layer for layer in now if layer.kind == NEW and layer not in images and layer not in edited]
         fulfilled = [layer for layer in empty if self._is_fulfilled(now[layer], written)]
@@ -363,6 +382,26 @@ class Store:
         self._refresh()
         self.lock.release()
         return [now[layer] for layer in empty if layer in layers and layer not in fulfilled]
+
+    def _keep_sources(self, paths: Iterable[bytes], others: Iterable[Layer]) -> None:
+        """Keep what files hold that are about to change, for staged copies of their frames that are not saved now."""
+        changing = {os.path.join(os.fsencode(self.root), path) for path in paths}
+        files = {path: stamp for path, stamp in self.edits.staged_files(others).items() if path in changing}
+        if files:
+            self.edits.point_to(self.edits.keep_files(files.items()))
+            self._refresh()
+
+    def own(self, frames: Frames) -> Frames:
+        """Return frames of another folder with files of this one's, so that they outlive those."""
+        self.begin()
+        root = frames.files.root
+        stamps = [Stamp(*row) for row in frames.files.stamps.tolist()]
+        paths = [os.path.join(root, path) for path in frames.files.paths]
+        kept = self.edits.keep_files(zip(paths, stamps, strict=True))
+        files = Files(
+            b"", [kept[path][0] for path in paths], np.array([kept[path][1] for path in paths]).reshape(-1, 3)
+        )
+        return replace(frames, files=files, _decoded={})
 
     def _staged_images(self, layer: Layer) -> Frames | None:
         """Return the staged frames of a table, None where it has none."""
@@ -402,8 +441,8 @@ class Store:
         layers = self.layers.under(prefix)
         staged = [layer for layer in layers if layer.kind == NEW]
         saved = [*(layer for layer in layers if layer.kind == SAVED), *self.layers.giving_way_to(staged)]
-        gone = {REMOVED: Column([("", b"1")])}
-        self.edits.set_columns(dict.fromkeys(saved, gone), dict.fromkeys(saved, [REPLACED]), staged)
+        gone: Overlay = {REMOVED: Column([("", b"1")])}
+        self.edits.set_columns(dict.fromkeys(saved, gone), dict.fromkeys(saved, (REPLACED,)), staged)
         self._refresh()
 
     def status(self, prefix: tuple[str, ...]) -> list[Change]:
