@@ -4,10 +4,13 @@ The built-in ones are registered here; anybody may add more. They are evaluated 
 """
 
 import difflib
+import keyword
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import geometry, imagetypes
 from .errors import EditError
@@ -35,7 +38,7 @@ _GE_OFFSET = 100_000
 
 def register_attribute(
     name: str,
-    get: Callable[[Frames], Sequence[object]],
+    get: Callable[[Frames], Sequence[object] | NDArray[Any]],
     set: Callable[[Any, Frames], Mapping[Any, object]] | None = None,  # noqa: A002 - reads as series.name = value
 ) -> None:
     """Add a lower_case attribute to every record, to dims and to conditions.
@@ -45,7 +48,7 @@ def register_attribute(
     name
         In lower case, an identifier; names that a record has are refused. One that is registered already is replaced.
     get
-        From frames to one value a frame; None where it has none.
+        From frames to one value a frame, as an array or a sequence (None or NaN where it has none).
     set
         From a value (None where the attribute is deleted) and frames to the values by tag that must be set. A numpy
         array has one value for each frame, anything else goes into all of them. Without it the attribute cannot be set.
@@ -57,13 +60,30 @@ def register_attribute(
 
     Examples
     --------
-    >>> register_attribute("slope", lambda frames: frames["RescaleSlope"].tolist())
+    >>> register_attribute("slope", lambda frames: frames["RescaleSlope"])
     """
-    if not name.isidentifier() or name != name.lower() or name.startswith("_"):
+    if not name.isidentifier() or name != name.lower() or name.startswith("_") or keyword.iskeyword(name):
         raise EditError(f"{name!r} is no lower_case name")
     if name in RESERVED:
         raise EditError(f"{name!r} is a name that records have; choose another")
-    ATTRIBUTES[name] = Attribute(get, set)
+    ATTRIBUTES[name] = Attribute(partial(_plain_values, name, get), set)
+
+
+def _plain_values(
+    name: str, get: Callable[[Frames], Sequence[object] | NDArray[Any]], frames: Frames
+) -> Sequence[object]:
+    """Return one value a frame as plain Python; NaN is none."""
+    found = get(frames)
+    values = found.tolist() if isinstance(found, np.ndarray) else list(found)
+    if len(values) != len(frames):
+        raise EditError(f"the attribute {name!r} gave {len(values)} values for {len(frames)} frames: give one each")
+    return [None if isinstance(value, float) and np.isnan(value) else _plain(value) for value in values]
+
+
+def _plain(value: object) -> object:
+    """Return a value as records have it: no numpy scalars, and tuples for lists."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    return tuple(plain) if isinstance(plain, list) else plain
 
 
 # -- built in

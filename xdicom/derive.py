@@ -21,7 +21,7 @@ from .likeness import attribute_tags, changed_tags, nearest_rows
 from .modules import CHARSET, PATIENT_TAGS, STUDY_TAGS
 from .naming import new_uid
 from .overlay import has_text_beyond_ascii, overlaid
-from .pixelmodule import SourceImage, derived_header, pixel_module, wants_zero_intercept
+from .pixelmodule import SourceImage, derived_header, pixel_module, replace_pixels, wants_zero_intercept
 from .planes import encoded_geometry, geometry_tags
 from .rows import row_headers
 from .scan import SeriesKey
@@ -381,7 +381,7 @@ def _synthetic(
         for i, place in enumerate(index.tolist()):
             own = {**slices[place], **changes[i], **encoded_geometry(by_coords[i])}
             present = {tag: raw for tag, raw in own.items() if raw is not None}
-            header = overlaid({**shared, **module}, with_charset(present))
+            header = overlaid(replace_pixels(shared, module), with_charset(present))
             header = overlaid(header, {tag: raw for tag, raw in fixed.items() if tag not in module})
             made.append(header | {_INSTANCE: ("UI", new_uid().encode()), _NUMBER: ("IS", str(i + 1).encode())})
         return made

@@ -327,7 +327,7 @@ def montage_png(path: str | os.PathLike[str], panels: Sequence[Panel]) -> None:
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, tile, panel in zip(axes, tiles, panels, strict=True):
         _draw_panel(figure, axis, tile, panel)
-    figure.savefig(path, format="png")
+    figure.savefig(path, format="png", bbox_inches="tight", pad_inches=0.05)
 
 
 def _figure(width: float, height: float) -> "Figure":

@@ -3,6 +3,7 @@
 A column holds each distinct raw value once, and is decoded when somebody needs it. How rows become arrays is not known.
 """
 
+import difflib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -225,10 +226,8 @@ class Frames:
         """Return the distinct values and codes of a tag, a private element or a lower_case attribute."""
         if isinstance(name, str) and name in ATTRIBUTES:
             values = list(ATTRIBUTES[name].get(self))
-            present = [i for i, value in enumerate(values) if value is not None]
-            codes = np.full(len(values), -1, np.int32)
-            codes[present] = np.arange(len(present))
-            return _merge_equal([values[i] for i in present], codes)
+            has_value = np.array([value is not None for value in values], bool)
+            return _merge_equal(values, np.where(has_value, np.arange(len(values)), -1).astype(np.int32))
         parsed = _parse(name)
         return self._private(parsed) if isinstance(parsed, PrivateTag) else self.column(parsed)
 
@@ -281,8 +280,9 @@ class Frames:
 
 def _parse(name: object) -> int | PrivateTag:
     if isinstance(name, str) and name[:1].islower() and name != "dBdt":
-        known = ", ".join(sorted(ATTRIBUTES))
-        raise UnknownTagError(f"{name!r} is no registered attribute; there are {known}")
+        near = difflib.get_close_matches(name, ATTRIBUTES, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(sorted(ATTRIBUTES))}"
+        raise UnknownTagError(f"{name!r} is no registered attribute{hint}")
     return tags.parse(name)  # type: ignore[arg-type]
 
 

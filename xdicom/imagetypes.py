@@ -25,7 +25,7 @@ _SIGNAL_TERMS = {"W": "WATER", "F": "FAT", "IP": "IN_PHASE", "OP": "OUT_PHASE", 
 _SIGNAL_TERMS |= {"WATER": "WATER", "FAT": "FAT", "IN_PHASE": "IN_PHASE", "IN-PHASE": "IN_PHASE"}
 _SIGNAL_TERMS |= dict.fromkeys(("OUT_PHASE", "OUT-PHASE", "OPP_PHASE", "OPPOSED_PHASE", "OUT_OF_PHASE"), "OUT_PHASE")
 
-_PLACES = ("ComplexImageComponent", "ImageType", "FrameType")
+_PLACES = ("ComplexImageComponent", "FrameType", "ImageType")
 # GE's RawDataType: 0 to 3, in the order of IMAGE_TYPES.
 _GE_TYPE = ("GEMS_PARM_01", 0x0043, 0x2F)
 
@@ -34,10 +34,9 @@ def image_types(frames: Frames) -> list[object]:
     """Return MAGNITUDE, PHASE, REAL, IMAGINARY or UNKNOWN for each frame."""
     found = _found(frames, _IMAGE_TERMS)
     values, codes = frames.named(_GE_TYPE)
-    kinds = [
-        IMAGE_TYPES[value] if isinstance(value, int) and 0 <= value < len(IMAGE_TYPES) else None for value in values
-    ]
-    return [kinds[code] or old if code >= 0 else old for code, old in zip(codes.tolist(), found, strict=True)]
+    known = range(len(IMAGE_TYPES))
+    kinds = [IMAGE_TYPES[value] if isinstance(value, int) and value in known else UNKNOWN for value in values]
+    return [kinds[code] if old == UNKNOWN and code >= 0 else old for code, old in zip(codes, found, strict=True)]
 
 
 def signal_types(frames: Frames) -> list[object]:
@@ -50,9 +49,14 @@ def _found(frames: Frames, terms: dict[str, str]) -> list[str]:
     found = [UNKNOWN] * len(frames)
     for name in reversed(_PLACES):
         values, codes = frames.named(name)
-        kinds = [next((terms[part] for part in _parts(value) if part in terms), "") for value in values]
+        kinds = [next((terms[part] for part in _telling(value) if part in terms), "") for value in values]
         found = [kinds[code] or old if code >= 0 else old for code, old in zip(codes.tolist(), found, strict=True)]
     return found
+
+
+def _telling(value: object) -> Sequence[str]:
+    """Return the value of ComplexImageComponent, or values 3 and on of an image type."""
+    return _parts(value)[2:] if isinstance(value, tuple) else _parts(value)
 
 
 def _parts(value: object) -> Sequence[str]:
@@ -96,9 +100,9 @@ def _each(frames: Frames, name: str, change: Callable[[list[str]], list[str]]) -
 
 def _with_kind(parts: list[str], wanted: str) -> list[str]:
     """Replace the terms that say what an image shows, each by one of its own style; else add one."""
-    if not any(part in _IMAGE_TERMS for part in parts):
+    if not any(part in _IMAGE_TERMS for part in parts[2:]):
         return [*_padded(parts), wanted]
-    return [_styled(part, wanted) if part in _IMAGE_TERMS else part for part in parts]
+    return [*parts[:2], *(_styled(part, wanted) if part in _IMAGE_TERMS else part for part in parts[2:])]
 
 
 def _styled(part: str, wanted: str) -> str:
@@ -107,9 +111,9 @@ def _styled(part: str, wanted: str) -> str:
 
 
 def _with_signal(parts: list[str], wanted: str) -> list[str]:
-    if not any(part in _SIGNAL_TERMS for part in parts):
+    if not any(part in _SIGNAL_TERMS for part in parts[2:]):
         return [*_padded(parts), wanted]
-    return [wanted if part in _SIGNAL_TERMS else part for part in parts]
+    return [*parts[:2], *(wanted if part in _SIGNAL_TERMS else part for part in parts[2:])]
 
 
 def _padded(parts: list[str]) -> list[str]:

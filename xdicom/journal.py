@@ -8,7 +8,6 @@ import ctypes
 import hashlib
 import os
 import shutil
-import sqlite3
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -99,8 +98,6 @@ class Journal:
             self.sweep()
             if isinstance(error, OSError) and not isinstance(error, SaveError):
                 raise SaveError(f"nothing was saved, edits are still staged: {error.strerror or error}") from error
-            if isinstance(error, sqlite3.Error):
-                raise SaveError(f"nothing was saved, edits are still staged: {error}") from error
             raise
         self._finish(rows)
 

@@ -30,6 +30,7 @@ class Layers:
         self._catalog, self._edits = catalog, edits
         self._tables: dict[Layer, Frames | None] = {}
         self._by_key: dict[SeriesKey, list[Layer]] | None = None
+        self._generation = 0
 
     def refresh(self) -> None:
         """Forget what was derived, after a change of catalog or edits."""
@@ -38,7 +39,9 @@ class Layers:
 
     def by_key(self) -> dict[SeriesKey, list[Layer]]:
         """Return the tables of each series, by the key that it has now; those of new patients and studies end in ""."""
-        if self._catalog.changed_elsewhere():
+        generation = self._catalog.generation()
+        if generation != self._generation:
+            self._generation = generation
             self._edits.refresh()
             self.refresh()
         if self._by_key is None:

@@ -38,17 +38,17 @@ class _Term(NamedTuple):
     def costs(self, rows: slice) -> FloatArray:
         """Return how far some images are from each frame, shape (images, frames)."""
         difference = self.here[rows, None] - self.there[None]
+        costs: FloatArray
         if self.kind == "position":
-            distance: FloatArray = np.round(np.linalg.norm(difference, axis=2), MM_DECIMALS)
-            distance[np.isnan(distance)] = 1e9
-            distance *= _POSITION_WEIGHT
-            return distance
-        if self.kind == "text":
-            return (difference != 0).astype(np.float64)
-        # As shares of the range, so that units do not matter.
-        span = float(np.nanmax(self.there) - np.nanmin(self.there))
-        shares: FloatArray = np.nan_to_num(np.abs(difference) / span, nan=1.0)
-        return shares
+            costs = np.round(np.linalg.norm(difference, axis=2), MM_DECIMALS)
+            costs = np.nan_to_num(costs, nan=1e9) * _POSITION_WEIGHT
+        elif self.kind == "text":
+            costs = (difference != 0).astype(np.float64)
+        else:
+            # As shares of the range, so that units do not matter.
+            span = float(np.nanmax(self.there) - np.nanmin(self.there))
+            costs = np.nan_to_num(np.abs(difference) / span, nan=1.0)
+        return costs
 
 
 def nearest_rows(array: xr.DataArray, lead: Sequence[str], template: Frames) -> NDArray[np.intp]:

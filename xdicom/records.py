@@ -5,12 +5,13 @@ How a record finds its children, and how it is made, is in `database`.
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import os
 import warnings
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from . import tags
 from .display import Progress
@@ -57,6 +58,19 @@ class Record:
     def __hash__(self) -> int:
         return hash((type(self).__name__, self._key, id(self._store)))
 
+    # Python would make an endless iteration of __getitem__, for every int is a tag.
+    __iter__ = None
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        kind = type(self).__name__
+        raise TypeError(f"a {kind} is a handle on an open database and cannot be pickled: send its to_xarray() or path")
+
     def _require(self) -> None:
         """Raise where the record is not there any more."""
         if not self._store.exists(self._key):
@@ -73,7 +87,8 @@ class Record:
 
     def _unique(self, name: Any) -> UniqueValues:
         self._require()
-        found = [table.unique(name) for table in self._store.tables(self._key)]
+        # Without frames too, so that a typo is told.
+        found = [table.unique(name) for table in self._store.tables(self._key) or [Frames.empty()]]
         return found[0] if len(found) == 1 else tags.unique(itertools.chain.from_iterable(found))
 
     def __getattr__(self, name: str) -> UniqueValues:
@@ -81,8 +96,11 @@ class Record:
             raise AttributeError(name)
         if name in ATTRIBUTES or name[:1].isupper() or name == "dBdt":
             return self._unique(name)
-        known = ", ".join(sorted(ATTRIBUTES))
-        raise UnknownTagError(f"a {type(self).__name__} has no attribute {name!r}; registered ones are {known}")
+        near = difflib.get_close_matches(name, [known for known in dir(self) if known[:1] != "_"], 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"registered are {', '.join(sorted(ATTRIBUTES))}"
+        if not near:
+            tags.as_tag(name)  # says which keyword is meant by one in lower case
+        raise UnknownTagError(f"a {type(self).__name__} has no attribute {name!r}; {hint}")
 
     def __getitem__(self, name: Any) -> Any:
         if isinstance(name, list):

@@ -120,11 +120,20 @@ class Store:
         return [*self.problems(), *self.catalog.damage(), *self.edits.leftovers()]
 
     def settle(self, path: str | os.PathLike[str]) -> None:
-        """Live in a folder from now on, in place of the temporary one."""
+        """Live in a folder from now on, in place of the temporary one; records that have no images yet come along."""
+        empty = {
+            key: ({tag: frames.raw_values(tag)[0][0] for tag in frames.tags()}, self.edits.source_of(key))
+            for key in self.layers.by_key()
+            if (frames := self.frames(key)) is not None and (frames.file < 0).all()
+        }
         self._finalizer()
         self.in_memory = False
         self._open(path)
         self.rescan()
+        for key, (values, source) in empty.items():
+            if not self.exists(tuple(part for part in key if part)):
+                self.edits.add_record(key, values, source)
+        self._refresh()
 
     def rescan(self, progress: Callable[[int, int], None] | None = None) -> Report:
         """Read what is new or changed in the folder."""
