@@ -22,12 +22,13 @@ ORDER = """
     source walker header vendors codestream colour formats rescale decoders pixels instance locations quantise writer
     explicit modules overlay pixelmodule splice
     -- one folder
-    imagery frames attributes conditions naming folder tables packing scan rows parallel catalog copying staging editing
-    edits layers lock journal works
+    imagery frames imagetypes attributes conditions naming folder tables packing scan rows parallel catalog copying
+    staging editing edits layers changes setting lock journal works
     -- arrays
     dims advice stack placement coordinates array planes likeness resample apply
     -- faces
-    create store derive replacing saving export display records database backend accessor wrappers
+    create store derive replacing transfer saving export display outline reading records database creation
+    backend accessor wrappers
     -- the demo and the command
     relaxation phantom phantomstudy anglesets demo cli
 """
@@ -38,7 +39,7 @@ RESTRICTED = {
     "sqlite3": ({"catalog", "edits"}, "anywhere"),
     "zarr": ({"edits", "staging", "pixels", "export"}, "anywhere"),
     "scipy": ({"resample", "apply", "wrappers"}, "anywhere"),
-    "matplotlib": ({"display", "export"}, "function"),
+    "matplotlib": ({"attributes", "display", "export"}, "function"),
     "imagecodecs": ({"decoders"}, "function"),
     "jpeg_ls": ({"decoders"}, "function"),
     "openjpeg": ({"decoders"}, "function"),
@@ -51,6 +52,7 @@ RESTRICTED = {
 
 # Parts of a noun whose facts are tested through the whole.
 TESTED_WITH = {
+    "changes": "edits",
     "columns": "tables",
     "copying": "saving",
     "errors": "stack",
@@ -58,6 +60,10 @@ TESTED_WITH = {
     "layers": "database",
     "likeness": "derive",
     "modules": "derive",
+    "outline": "database",
+    "imagetypes": "attributes",
+    "reading": "records",
+    "setting": "edits",
     "overlay": "derive",
     "planes": "derive",
     "records": "database",

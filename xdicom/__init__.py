@@ -5,21 +5,8 @@ The modules, in the order in which data flows, are listed in docs/architecture.m
 
 from . import errors
 from .attributes import register_attribute
-from .database import (
-    Database,
-    Patient,
-    Series,
-    Study,
-    as_series,
-    database,
-    empty,
-    full,
-    merge,
-    ones,
-    series,
-    to_xarray,
-    zeros,
-)
+from .creation import as_series, database, empty, full, merge, ones, series, to_xarray, zeros
+from .database import Database, Patient, Series, Study
 
 __version__ = "0.1.0"
 

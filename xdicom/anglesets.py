@@ -8,7 +8,7 @@ from typing import Any
 
 from .database import Database, Series
 from .errors import PixelError, RecordError
-from .records import readable
+from .reading import readable
 
 _MOST_NAMED = 12
 _SAME = ("Rows", "Columns", "RepetitionTime", "EchoTime", "FrameOfReferenceUID")

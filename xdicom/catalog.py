@@ -435,6 +435,12 @@ class Catalog:
                     found.append(Problem(path, "another file has the same SOPInstanceUID"))
         return found
 
+    def damage(self) -> list[Problem]:
+        """Return what SQLite finds wrong with the catalog's file."""
+        with self.lock:
+            found = [str(row[0]) for row in self.connection.execute("PRAGMA integrity_check")]
+        return [Problem(str(self.private), text) for text in found if text != "ok"]
+
     def counts(self) -> Report:
         """Return how many files there are, were skipped, are broken."""
         with self._reading():

@@ -15,7 +15,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from .anglesets import described, flip_angle_sets
-from .database import Database, Series, database, to_xarray
+from .creation import database, to_xarray
+from .database import Database, Series
 from .display import Panel, human_size, human_time, montage_png
 from .errors import MissingPackageError, SaveError
 from .phantom import TISSUES, Phantom

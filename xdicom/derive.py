@@ -18,7 +18,7 @@ from .edits import inline
 from .errors import EditError
 from .frames import Files, Frames
 from .likeness import attribute_tags, changed_tags, nearest_rows
-from .modules import CHARSET
+from .modules import CHARSET, PATIENT_TAGS, STUDY_TAGS
 from .naming import new_uid
 from .overlay import has_text_beyond_ascii, overlaid
 from .pixelmodule import SourceImage, derived_header, pixel_module, replace_pixels, settle_class, wants_zero_intercept
@@ -323,7 +323,7 @@ def _derived(
         for i, row in enumerate(place.tolist()):
             source, reference = sources[row], _reference(sources[row], numbers[row])
             own = {**changes[i], **encoded_geometry(geometry[i])}
-            clone = overlaid(source, _with_charset({tag: raw for tag, raw in own.items() if raw is not None}))
+            clone = overlaid(source, with_charset({tag: raw for tag, raw in own.items() if raw is not None}))
             header = derived_header(
                 clone,
                 module,
@@ -340,7 +340,7 @@ def _derived(
     return Plan(headers, wants_zero_intercept(sources[0]))
 
 
-def _with_charset(values: Header) -> Header:
+def with_charset(values: Header) -> Header:
     """Add the character set in which tags of coordinates are encoded, where it matters."""
     return values | {CHARSET: ("CS", tags.UTF8.encode())} if has_text_beyond_ascii(values) else values
 
@@ -383,7 +383,7 @@ def _synthetic(
             present = {tag: raw for tag, raw in own.items() if raw is not None}
             described = replace_pixels(shared, module)
             settle_class(described, create.MR_IMAGE)
-            header = overlaid(described, _with_charset(present))
+            header = overlaid(described, with_charset(present))
             header = overlaid(header, {tag: raw for tag, raw in fixed.items() if tag not in module})
             made.append(header | {_INSTANCE: ("UI", new_uid().encode()), _NUMBER: ("IS", str(i + 1).encode())})
         return made
@@ -430,15 +430,22 @@ def header_columns(headers: Sequence[Header]) -> dict[int, Column]:
     return dict(builder.finish().columns)
 
 
-def copy_frames(store: Store, key: SeriesKey, frames: Frames) -> None:
-    """Stage copies of frames in a series, under new SOP Instance UIDs; pixels stay where they are.
+def copy_frames(
+    store: Store, key: SeriesKey, frames: Frames, *, elsewhere: bool = False, keep_uids: bool = False
+) -> None:
+    """Stage copies of frames in a series; pixels stay where they are.
 
     Parameters
     ----------
     store, key
-        The series that they go into; what its placeholder says of patient, study and series is laid over.
+        The series that they go into; what its placeholder says of the series is laid over.
     frames
         Rows with or without pixels; frames of one instance stay one instance.
+    elsewhere
+        Whether they come from another study: then they get the placeholder's patient and study, too, and lose what
+        the other said of its own.
+    keep_uids
+        Whether they keep their SOP Instance UIDs, as those that are moved do.
 
     Raises
     ------
@@ -448,18 +455,31 @@ def copy_frames(store: Store, key: SeriesKey, frames: Frames) -> None:
     _refuse_twice(frames)
     held = store.frames(key)
     fixed = {} if held is None else row_headers(held)[0]
-    columns = inline(frames)
-    if has_text_beyond_ascii(fixed):
-        laid = [overlaid(header, fixed) for header in row_headers(frames)]
-        wanted = [{tag: header[tag] for tag in (*fixed, CHARSET) if tag in header} for header in laid]
-        columns.update(header_columns(wanted))
-    else:
-        columns.update({tag: Column([raw]) for tag, raw in fixed.items() if tag != CHARSET})
+    outer = (PATIENT_TAGS | STUDY_TAGS) - {CHARSET}
+    if not elsewhere:
+        fixed = {tag: raw for tag, raw in fixed.items() if tag not in outer}
+    gone = outer - fixed.keys() if elsewhere else frozenset()
+    kept = frames.with_columns(dict.fromkeys(gone & frames.columns.keys()))
+    columns = inline(kept) | laid_columns(kept, fixed)
+    if not keep_uids:
+        columns[_INSTANCE] = _fresh_uids(frames)
+    store.stage(key, Frames(frames.files, frames.file, frames.number, frames.offset, frames.length, columns))
+
+
+def _fresh_uids(frames: Frames) -> Column:
+    """Return new SOP Instance UIDs, one for each instance."""
     _, codes = frames.column(_INSTANCE)
     _, instance = np.unique(np.stack([frames.file, codes], axis=1), axis=0, return_inverse=True)
     fresh: list[Known] = [("UI", new_uid().encode()) for _ in range(int(instance.max(initial=-1)) + 1)]
-    columns[_INSTANCE] = Column(fresh, instance.reshape(-1).astype(np.int32))
-    store.stage(key, Frames(frames.files, frames.file, frames.number, frames.offset, frames.length, columns))
+    return Column(fresh, instance.reshape(-1).astype(np.int32))
+
+
+def laid_columns(frames: Frames, values: Header) -> dict[int, Column]:
+    """Return columns that give every row these elements, with all text readable in the character set of its row."""
+    if not has_text_beyond_ascii(values):
+        return {tag: Column([raw]) for tag, raw in values.items() if tag != CHARSET}
+    laid = [overlaid(header, values) for header in row_headers(frames)]
+    return header_columns([{tag: header[tag] for tag in (*values, CHARSET) if tag in header} for header in laid])
 
 
 def _refuse_twice(frames: Frames) -> None:

@@ -17,13 +17,15 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
-from .catalog import Catalog, SeriesTables
+from .catalog import Catalog, Problem, SeriesTables
 from .columns import Column, Known, Raw
 from .frames import Frames
 from .packing import pack_integers, pack_raws, unpack_integers, unpack_raws
 from .scan import SeriesKey
-from .staging import Progress, StagedArray, stage_array
+from .source import Stamp
+from .staging import Progress, StagedArray, keep_file, stage_array
 from .tables import Table
+from .writer import flush_directory
 
 PIXELS_FOLDER = "edits.zarr"
 
@@ -85,7 +87,9 @@ class Edits:
                     self._overlays.setdefault(layer, {})[tag] = column
             return self._overlays
 
-    def set_columns(self, changes: Mapping[Layer, Overlay], undone: Mapping[Layer, Iterable[int]]) -> None:
+    def set_columns(
+        self, changes: Mapping[Layer, Overlay], undone: Mapping[Layer, Iterable[int]], gone: Iterable[Layer] = ()
+    ) -> None:
         """Stage edited columns, each in place of an earlier edit of the same tag, and drop others; all or none.
 
         Parameters
@@ -94,12 +98,15 @@ class Edits:
             Columns by table and tag; None removes the element.
         undone
             Tags by table whose earlier edits are dropped.
+        gone
+            Staged tables that are dropped.
         """
         with self._catalog.transaction() as connection:
             for layer, dropped in undone.items():
                 self._forget_columns(connection, [layer], dropped)
             self._write_columns(connection, changes)
-        self._overlays = None
+            self.forget_within(connection, gone)
+        self.refresh()
 
     def forget_columns(self, layers: Iterable[Layer], wanted: Iterable[int] | None = None) -> None:
         """Drop the edits of tables, or those of some tags."""
@@ -137,15 +144,83 @@ class Edits:
         self._overlays = None
         self._frames.clear()
 
+    def keep_files(self, files: Iterable[tuple[bytes, Stamp]]) -> dict[bytes, tuple[bytes, Stamp]]:
+        """Put files, which others may rewrite or remove, beside the staged pixels as well.
+
+        Parameters
+        ----------
+        files
+            Absolute paths with the stamps that they must have.
+
+        Returns
+        -------
+        dict
+            New absolute path and stamp by old path.
+
+        Raises
+        ------
+        StaleError
+            If a file is not any more what it was.
+        """
+        folder = self._catalog.private / PIXELS_FOLDER
+        folder.mkdir(mode=0o700, exist_ok=True)
+        target = folder / uuid.uuid4().hex
+        target.mkdir(mode=0o700)
+        try:
+            kept = {path: keep_file(path, stamp, target / str(i)) for i, (path, stamp) in enumerate(files)}
+        except BaseException:
+            shutil.rmtree(target, ignore_errors=True)
+            raise
+        for each in (target, folder):
+            flush_directory(each)
+        return kept
+
+    def staged_files(self, layers: Iterable[Layer]) -> dict[bytes, Stamp]:
+        """Return the files that staged tables point into: stamps by absolute path."""
+        found: dict[bytes, Stamp] = {}
+        for layer in layers:
+            frames = self.frames(layer.key)
+            if layer.kind == NEW and frames is not None:
+                stamps = (Stamp(*row) for row in frames.files.stamps.tolist())
+                found |= dict(zip(_absolute(frames), stamps, strict=True))
+        return found
+
+    def point_to(self, kept: Mapping[bytes, tuple[bytes, Stamp]]) -> None:
+        """Let staged tables point into other files of the same content."""
+        rows = [(path, *stamp, old) for old, (path, stamp) in kept.items()]
+        with self._catalog.transaction() as connection:
+            connection.executemany(
+                "UPDATE staged_file SET path = ?, size = ?, mtime_ns = ?, inode = ? WHERE path = ?", rows
+            )
+        self.refresh()
+
     def sweep(self) -> None:
         """Remove staged pixels that nothing refers to; for the writer only."""
+        for array in self._orphans():
+            shutil.rmtree(array, ignore_errors=True)
+
+    def _orphans(self) -> list[Path]:
+        """Return folders of staged pixels that nothing refers to."""
         folder = self._catalog.private / PIXELS_FOLDER
         with self._catalog.lock:
-            paths = [row[0] for row in self._catalog.connection.execute("SELECT path FROM staged_file")]
-        used = {os.fsdecode(path) for path in paths}
-        for array in folder.iterdir() if folder.is_dir() else ():
-            if not any(path.startswith(f"{array}{os.sep}") for path in used):
-                shutil.rmtree(array, ignore_errors=True)
+            tables = [table for key in self.keys() if (table := self._tables.frames(key)) is not None]
+        used = {os.fsdecode(path) for table in tables for path in table.files.paths}
+        arrays = folder.iterdir() if folder.is_dir() else ()
+        return [array for array in arrays if not any(path.startswith(f"{array}{os.sep}") for path in used)]
+
+    def leftovers(self) -> list[Problem]:
+        """Return orphans, and staged frames whose files are no longer what they were."""
+        orphans = [
+            Problem(str(path), "staged pixels that nothing refers to; the next edit removes them")
+            for path in self._orphans()
+        ]
+        files = self.staged_files([Layer(NEW, key) for key in self.keys()])
+        lost = [
+            Problem(os.fsdecode(path), "staged frames point to this file, which changed or is gone")
+            for path, stamp in files.items()
+            if stamp_of(path) != stamp
+        ]
+        return [*orphans, *lost]
 
     def source_of(self, key: SeriesKey) -> SeriesKey | None:
         """Return the series that a new series follows, or None."""
@@ -190,7 +265,11 @@ class Edits:
             raise
 
     def stage_frames(
-        self, key: SeriesKey, frames: Frames, hidden: Mapping[Layer, Overlay] | None = None, *, anew: bool = False
+        self,
+        key: SeriesKey,
+        frames: Frames,
+        hidden: Mapping[Layer, Overlay] | None = None,
+        instead: Iterable[Layer] = (),
     ) -> None:
         """Add new frames to a series; `frames` has the files that hold their pixels.
 
@@ -202,20 +281,31 @@ class Edits:
             Rows whose values are complete and inline, without references into files.
         hidden
             Rows of saved tables that go or give way, as pseudo-tags.
-        anew
-            Whether the frames take the place of all that were staged in the series before.
+        instead
+            Staged tables whose place the frames take.
         """
-        stamps = [tuple(row) for row in frames.files.stamps.tolist()]
-        files = list(zip(_absolute(frames), stamps, strict=True))
         with self._catalog.transaction() as connection:
-            if anew:
-                self._tables.delete(key)
-                self._forget_columns(connection, [Layer(NEW, key)])
-            first = self._tables.add_files(files)  # type: ignore[arg-type]
-            table = Table(frames.file + np.int32(first), frames.number, frames.offset, frames.length, frames.columns)
-            self._tables.append(key, table)
+            self.forget_within(connection, instead)
+            self._append(key, frames)
             self._write_columns(connection, hidden or {})
         self.refresh()
+
+    def settle_keys(self, moved: Mapping[Layer, tuple[SeriesKey, Frames]]) -> None:
+        """Write staged tables anew, edits included, under the keys that these have given them."""
+        with self._catalog.transaction() as connection:
+            sources = {key: self.source_of(layer.key) for layer, (key, _) in moved.items()}
+            self.forget_within(connection, moved)
+            for key, frames in moved.values():
+                self._append(key, frames)
+            followed = [(*key, *source) for key, source in sources.items() if source is not None]
+            connection.executemany("INSERT OR REPLACE INTO follows VALUES (?, ?, ?, ?, ?, ?)", followed)
+        self.refresh()
+
+    def _append(self, key: SeriesKey, frames: Frames) -> None:
+        stamps = [tuple(row) for row in frames.files.stamps.tolist()]
+        first = self._tables.add_files(list(zip(_absolute(frames), stamps, strict=True)))  # type: ignore[arg-type]
+        file = np.where(frames.file < 0, -1, frames.file + np.int32(first)).astype(np.int32)
+        self._tables.append(key, Table(file, frames.number, frames.offset, frames.length, frames.columns))
 
     @staticmethod
     def _write_columns(connection: sqlite3.Connection, changes: Mapping[Layer, Overlay]) -> None:
@@ -228,6 +318,16 @@ class Edits:
 
 
 _COUNT = struct.Struct("<L")
+
+
+def stamp_of(path: bytes) -> Stamp | None:
+    """Return the stamp of a file, None where there is none."""
+    try:
+        return Stamp.of(os.stat(path))
+    except OSError:
+        return None
+
+
 _IS_LAYER = "kind = ? AND patient = ? AND study = ? AND series = ?"
 
 

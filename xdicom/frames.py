@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ class Attribute(NamedTuple):
     """A lower_case attribute: how to get it from frames, and how setting it becomes tags."""
 
     get: Callable[["Frames"], Sequence[object]]
-    set: Callable[[object, "Frames"], Mapping[TagLike, object]] | None = None
+    set: Callable[[Any, "Frames"], Mapping[Any, object]] | None = None
 
 
 ATTRIBUTES: dict[str, Attribute] = {}
@@ -202,7 +202,7 @@ class Frames:
             return [], np.full(len(self), -1, np.int32)
         return self._read_refs(column, column.all_codes(len(self)))
 
-    def _resolve(self, name: PrivateTag) -> dict[int, NDArray[np.bool_]]:
+    def places(self, name: PrivateTag) -> dict[int, NDArray[np.bool_]]:
         """Return the tags that hold a private element, each with the rows in whose block it is."""
         found = {}
         for block in range(0x10, 0x100):
@@ -215,7 +215,7 @@ class Frames:
     def _private(self, name: PrivateTag) -> tuple[list[object], NDArray[np.int32]]:
         values: list[object] = []
         codes = np.full(len(self), -1, np.int32)
-        for tag, rows in self._resolve(name).items():
+        for tag, rows in self.places(name).items():
             here, here_codes = self.column(tag)
             rows = rows & (here_codes >= 0)
             codes[rows] = here_codes[rows] + len(values)

@@ -3,14 +3,17 @@
 Readers know nothing of edits; what is staged, and how, is in `edits`.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from .catalog import Catalog
 from .columns import Column, Known, Ref
-from .edits import HIDDEN, NEW, SAVED, Edits, Layer, Overlay
+from .edits import HIDDEN, NEW, REPLACED, SAVED, Edits, Layer, Overlay
 from .frames import Frames
 from .imagery import STORED_TAGS, as_stored
+from .instance import INSTANCE_UID
 from .scan import GROUPING_TAGS, SeriesKey, series_key
 
 
@@ -58,11 +61,48 @@ class Layers:
         """Return the tables that are under a record now."""
         return [layer for key, layers in self.by_key().items() if key[: len(prefix)] == prefix for layer in layers]
 
+    def has_frames(self, prefix: tuple[str, ...]) -> bool:
+        """Say whether there is more under a record than placeholders."""
+        tables = [self.table(layer) for layer in self.under(prefix)]
+        return any(table is not None and (table.file >= 0).any() for table in tables)
+
     def ever_under(self, prefix: tuple[str, ...]) -> list[Layer]:
-        """Return the tables that are under a record now or were at the last save, removed ones too."""
+        """Return the tables that are under a record now or were at the last save, removed ones too.
+
+        Staged frames go with the saved ones that give way to them, wherever these are now.
+        """
         size = len(prefix)
-        edited = [layer for layer in self._edits.overlays() if layer.key[:size] == prefix]
-        return list(dict.fromkeys([*self.under(prefix), *edited]))
+        edited = [layer for layer in self._edits.overlays() if layer.kind == SAVED and layer.key[:size] == prefix]
+        found = list(dict.fromkeys([*self.under(prefix), *edited]))
+        found += [layer for layer in self.giving_way_to(found) if layer not in found]
+        gone = {uid for layer in found if layer.kind == SAVED for uid in self._giving_way(layer)}
+        staged = [layer for layers in self.by_key().values() for layer in layers if layer.kind == NEW] if gone else []
+        return found + [layer for layer in staged if layer not in found and gone & self._instances(layer)]
+
+    def giving_way_to(self, staged: Iterable[Layer]) -> list[Layer]:
+        """Return the saved tables with frames that give way to those of staged tables."""
+        fresh = {uid for layer in staged if layer.kind == NEW for uid in self._instances(layer)}
+        saved = [layer for layer in self._edits.overlays() if layer.kind == SAVED] if fresh else []
+        return [layer for layer in saved if fresh & self._giving_way(layer)]
+
+    def _giving_way(self, layer: Layer) -> set[object]:
+        """Return the instances of a saved table for which there are staged frames."""
+        base, overlay = self.base(layer), self._edits.overlays().get(layer, {})
+        if base is None or REPLACED not in overlay:
+            return set()
+        return set(base.take(np.flatnonzero(hidden_rows(base, overlay, (REPLACED,)))).unique(INSTANCE_UID))
+
+    def _instances(self, layer: Layer) -> set[object]:
+        base = self.base(layer)
+        return set() if base is None else set(base.unique(INSTANCE_UID))
+
+    def moved_from(self, key: SeriesKey) -> dict[Layer, tuple[SeriesKey, Frames]]:
+        """Return the staged tables that are under other keys now than they were staged under, if one is in the way."""
+        now = {layer: found for found, layers in self.by_key().items() for layer in layers if layer.kind == NEW}
+        if now.get(Layer(NEW, key), key) == key:
+            return {}
+        moved = {layer: found for layer, found in now.items() if layer.key != found}
+        return {layer: (found, table) for layer, found in moved.items() if (table := self.table(layer)) is not None}
 
     def _key_now(self, layer: Layer, overlay: Overlay) -> SeriesKey | None:
         """Return the key that edits give a table, or None where nothing is left of it."""

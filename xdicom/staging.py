@@ -18,7 +18,7 @@ import numpy as np
 from dask.callbacks import Callback
 from numpy.typing import NDArray
 
-from .errors import EditError
+from .errors import EditError, StaleError
 from .quantise import Extent, check_dtype
 from .source import Stamp
 from .writer import flush_directory
@@ -104,6 +104,32 @@ def make_private(folder: Path) -> None:
     """Make a new folder that only its owner may enter, whatever the umask."""
     folder.mkdir(mode=0o700)
     folder.chmod(0o700)
+
+
+def keep_file(path: bytes, stamp: Stamp, target: Path) -> tuple[bytes, Stamp]:
+    """Link a file to another place, or copy it where that cannot be, and return the new path and stamp.
+
+    A save puts new files in the place of old ones, and never writes into these: a link keeps the old content.
+
+    Raises
+    ------
+    StaleError
+        If the file is not any more what it was.
+    """
+    name = os.fsencode(target)
+    try:
+        os.link(path, name, follow_symlinks=True)
+    except OSError:
+        shutil.copyfile(path, name)
+        with open(name, "rb+") as file:
+            os.fsync(file.fileno())
+        found = Stamp.of(os.stat(path))
+        kept = Stamp.of(os.stat(name))
+    else:
+        found = kept = Stamp.of(os.stat(name))
+    if found != stamp:
+        raise StaleError(f"{os.fsdecode(path)!r} changed since it was scanned; call rescan()")
+    return name, kept
 
 
 def discard(folder: Path) -> None:

@@ -8,20 +8,22 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import tags
 from .catalog import Catalog, Problem, Report
+from .changes import Change, changes_of
 from .columns import Column, Known
-from .editing import overlay_of, unchanged
-from .edits import HIDDEN, NEW, REMOVED, REPLACED, SAVED, Edits, Layer, Overlay
+from .edits import NEW, REMOVED, REPLACED, SAVED, Edits, Layer, Overlay
 from .errors import EditError, LockedError
-from .frames import Frames
+from .frames import Files, Frames
+from .imagery import image_rows
 from .instance import INSTANCE_UID
 from .journal import Journal
 from .layers import Layers, hidden_rows
@@ -29,6 +31,8 @@ from .lock import WriterLock
 from .naming import Instance, Paths
 from .rows import instances_of
 from .scan import SeriesKey
+from .setting import Setter, leaves, overlay_for, spread, taken_back
+from .source import Stamp
 from .tags import PrivateTag
 from .works import new_files, works_of
 
@@ -39,15 +43,6 @@ LEVELS = ("database", "patient", "study", "series")
 def _marked(rows: NDArray[np.bool_]) -> Column:
     """Return the pseudo-column that marks some rows."""
     return Column([("", b"1")], np.where(rows, 0, -1).astype(np.int32))
-
-
-class Change(NamedTuple):
-    """One staged edit: the series, the tag (or what else was done), and its values before and after."""
-
-    series: SeriesKey
-    what: str
-    before: tags.UniqueValues
-    after: tags.UniqueValues
 
 
 class Store:
@@ -114,11 +109,21 @@ class Store:
         """Close the database; a temporary folder is removed."""
         self._finalizer()
 
+    def forget(self) -> None:
+        """Close the database and delete the private folder."""
+        self.begin()
+        self.close()
+        shutil.rmtree(self.catalog.private, ignore_errors=True)
+
+    def check(self) -> list[Problem]:
+        """Return what is wrong with files, with the catalog, and what interrupted processes left."""
+        return [*self.problems(), *self.catalog.damage(), *self.edits.leftovers()]
+
     def settle(self, path: str | os.PathLike[str]) -> None:
         """Live in a folder from now on, in place of the temporary one; records that have no images yet come along."""
         empty = {
             key: ({tag: frames.raw_values(tag)[0][0] for tag in frames.tags()}, self.edits.source_of(key))
-            for key in self.edits.keys()  # noqa: SIM118 - a method, no mapping
+            for key in self.layers.by_key()
             if (frames := self.frames(key)) is not None and (frames.file < 0).all()
         }
         self._finalizer()
@@ -229,43 +234,82 @@ class Store:
         self.begin()
         if self.exists(tuple(part for part in key if part)):
             raise EditError(f"there is a {LEVELS[sum(map(bool, key))]} with this identity already: {key!r}")
+        self._make_way(key)
         self.edits.add_record(key, values, source)
         self._refresh()
+
+    def _make_way(self, key: SeriesKey) -> None:
+        """Settle staged tables under their present keys where one would be taken for another record's."""
+        moved = self.layers.moved_from(key)
+        if moved:
+            self.edits.settle_keys(moved)
+            self._refresh()
 
     def stage(self, key: SeriesKey, frames: Frames) -> None:
         """Stage new frames of a series."""
         self.begin()
+        self._make_way(key)
         self.edits.stage_frames(key, frames)
         self._refresh()
 
     def replace(self, key: SeriesKey, frames: Frames) -> None:
-        """Stage frames in the place of all that a series has; those with a known SOPInstanceUID keep their file."""
+        """Stage frames in the place of all images of a series; those with a known SOPInstanceUID keep their file."""
         self.begin()
+        self._make_way(key)
         fresh = set(frames.unique(INSTANCE_UID))
         hidden: dict[Layer, Overlay] = {}
-        for layer in self.layers.by_key().get(key, ()):
-            base = self.layers.base(layer)
-            if layer.kind == SAVED and base is not None:
+        instead, kept = [], []
+        here = self.layers.by_key().get(key, [])
+        # A saved table that gives way as a whole is under no key.
+        for layer in dict.fromkeys([*here, *self.layers.giving_way_to(here)]):
+            base, table = self.layers.base(layer), self.layers.table(layer)
+            if layer.kind == NEW and table is not None:
+                instead.append(layer)
+                kept.append(table.take(np.flatnonzero(table.file < 0)))
+            elif base is not None:
                 values, codes = base.column(INSTANCE_UID)
                 stays = np.array([*(uid in fresh for uid in values), False], bool)[codes]
-                pseudo = {REPLACED: stays, REMOVED: ~stays}
-                hidden[layer] = {tag: _marked(rows) for tag, rows in pseudo.items() if rows.any()}
-        self.edits.stage_frames(key, frames, hidden, anew=True)
+                is_image = np.isin(np.arange(len(base)), image_rows(base))
+                pseudo = {REPLACED: stays, REMOVED: is_image & ~stays}
+                hidden[layer] = {tag: _marked(rows) for tag, rows in pseudo.items()}
+        self.edits.stage_frames(key, Frames.concat([*kept, frames]), hidden, instead)
         self._refresh()
 
-    def move(self, prefix: tuple[str, ...], columns: Overlay) -> tuple[str, ...]:
-        """Lay columns over every row under a record, such as those of another study; return the record's new key."""
+    def move(self, prefix: tuple[str, ...], columns: Callable[[Frames], Overlay]) -> tuple[str, ...]:
+        """Lay columns over every table under a record, such as those of another study; return the record's new key."""
         self.begin()
         layers = self.layers.under(prefix)
-        self.edits.set_columns(dict.fromkeys(layers, columns), {})
+        self._lay(layers, columns)
+        return self._key_now(layers, prefix)
+
+    def _lay(self, layers: Iterable[Layer], columns: Callable[[Frames], Overlay]) -> None:
+        """Lay columns over tables; what a table says already is no edit, and ends an earlier one."""
+        changes: dict[Layer, Overlay] = {}
+        undone: dict[Layer, list[int]] = {}
+        for layer in layers:
+            table, base = self.layers.table(layer), self.layers.base(layer)
+            if table is None or base is None:
+                continue
+            hidden = hidden_rows(base, self.edits.overlays().get(layer, {}))
+            overlay = {tag: spread(column, hidden) for tag, column in columns(table).items()}
+            undone[layer] = [tag for tag, column in overlay.items() if leaves(base, tag, column)]
+            changes[layer] = {tag: column for tag, column in overlay.items() if tag not in undone[layer]}
+        self.edits.set_columns(changes, undone)
         self._refresh()
+
+    def _key_now(self, layers: Iterable[Layer], prefix: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the key of a record that had some tables when its key was `prefix`."""
         now = {layer: key for key, found in self.layers.by_key().items() for layer in found}
-        return now[layers[0]][: len(prefix)] if layers and layers[0] in now else prefix
+        return next((now[layer][: len(prefix)] for layer in layers if layer in now), prefix)
 
     # -- edits
 
     def set_values(
-        self, prefix: tuple[str, ...], values: Mapping[int | PrivateTag, object], vrs: Mapping[object, str]
+        self,
+        prefix: tuple[str, ...],
+        values: Mapping[int | PrivateTag, object],
+        vrs: Mapping[object, str],
+        setters: Sequence[Setter] = (),
     ) -> tuple[str, ...]:
         """Stage values in every row under a record, all or none.
 
@@ -277,6 +321,8 @@ class Store:
             By tag; None removes the element.
         vrs
             VR of private elements that no dictionary knows.
+        setters
+            What lower_case attributes that are set make of each table, see `setting.overlay_for`.
 
         Returns
         -------
@@ -290,30 +336,25 @@ class Store:
         """
         self.begin()
         layers = self.layers.under(prefix)
-        changes: dict[Layer, Overlay] = {}
-        undone: dict[Layer, list[int]] = {}
-        for layer in layers:
-            table, base = self.layers.table(layer), self.layers.base(layer)
-            if table is None or base is None:
-                continue
-            overlay = overlay_of(table, values, vrs)
-            undone[layer] = [tag for tag, column in overlay.items() if unchanged(base, tag, column)]
-            changes[layer] = {tag: column for tag, column in overlay.items() if tag not in undone[layer]}
-        self.edits.set_columns(changes, undone)
-        self._refresh()
-        now = {layer: key for key, found in self.layers.by_key().items() for layer in found}
-        return now[layers[0]][: len(prefix)] if prefix and layers[0] in now else prefix
+        self._lay(layers, partial(overlay_for, values=values, vrs=vrs, setters=setters))
+        return self._key_now(layers, prefix)
 
-    def restore(self, prefix: tuple[str, ...], wanted: Iterable[int] | None = None) -> None:
-        """Drop what is staged under a record, or the edits of some tags."""
+    def restore(self, prefix: tuple[str, ...], wanted: Collection[int] | None = None) -> tuple[str, ...]:
+        """Drop what is staged under a record, or the edits of some tags; return the record's key from now on."""
         self.begin()
-        layers = self.layers.ever_under(prefix)
+        here, layers = self.layers.under(prefix), self.layers.ever_under(prefix)
         if wanted is None:
             self.edits.forget(layers)
         else:
-            self.edits.forget_columns(layers, wanted)
+            # The header of a staged frame in place of a saved one took over what was edited before.
+            replaced = self._replaced(layers)
+            staged = [layer for layer in layers if layer.kind == NEW]
+            tables = {layer: base for layer in staged if (base := self.layers.base(layer)) is not None}
+            columns = {layer: taken_back(base, wanted, replaced) for layer, base in tables.items()}
+            self.edits.set_columns(columns, dict.fromkeys(layers, wanted))
         self._refresh()
         self.lock.release()
+        return prefix if self.exists(prefix) else self._key_now(here, prefix)
 
     def save(self, prefix: tuple[str, ...], progress: Callable[[int, int], None] | None = None) -> list[SeriesKey]:
         """Make what is staged under a record permanent, all of it or nothing.
@@ -330,29 +371,57 @@ class Store:
         """
         self.begin()
         layers = self.layers.ever_under(prefix)
+        now = {layer: key for key, found in self.layers.by_key().items() for layer in found}
         works = list(works_of(self.layers, layers, self.edits.overlays()))
-        empty: list[SeriesKey] = []
-        written: list[Layer] = []
-        paths: Paths | None = None
         replaced = self._replaced(layers)
-        for layer in layers:
-            table = self.layers.table(layer) if layer.kind == NEW else None
-            if table is None:
-                continue
-            images = table.take(np.flatnonzero(table.file >= 0))
-            if not len(images):
-                empty.append(layer.key)
-                continue
-            paths = paths or Paths(self._paths_there())
-            key = next(key for key, found in self.layers.by_key().items() if layer in found)
-            works += new_files(images, key, paths, replaced)
-            written.append(layer)
-        done = [layer for layer in layers if layer.kind == SAVED or layer in written]
-        if works or done:
-            self.journal.save(works, done, progress)
+        changing = {base.files.paths[base.file[row]] for base, row in replaced.values()}
+        self._keep_sources({*changing, *(work.path for work in works)}, set(now) - set(layers))
+        images = {layer: table for layer in layers if (table := self._staged_images(layer)) is not None}
+        if images:
+            paths = Paths(self._paths_there())
+            for layer, table in images.items():
+                works += new_files(table, now[layer], paths, replaced)
+        edits = self.edits.overlays()
+        edited = [layer for layer in layers if layer in images or (layer.kind == SAVED and layer in edits)]
+        written = {now[layer] for layer in edited if layer in now and self.layers.has_frames(now[layer])}
+        empty = [layer for layer in now if layer.kind == NEW and layer not in images and layer not in edited]
+        fulfilled = [layer for layer in empty if self._is_fulfilled(now[layer], written)]
+        if works or edited or fulfilled:
+            self.journal.save(works, [*edited, *fulfilled], progress)
         self._refresh()
         self.lock.release()
-        return empty
+        return [now[layer] for layer in empty if layer in layers and layer not in fulfilled]
+
+    def _keep_sources(self, paths: Iterable[bytes], others: Iterable[Layer]) -> None:
+        """Keep what files hold that are about to change, for staged copies of their frames that are not saved now."""
+        changing = {os.path.join(os.fsencode(self.root), path) for path in paths}
+        files = {path: stamp for path, stamp in self.edits.staged_files(others).items() if path in changing}
+        if files:
+            self.edits.point_to(self.edits.keep_files(files.items()))
+            self._refresh()
+
+    def own(self, frames: Frames) -> Frames:
+        """Return frames of another folder with files of this one's, so that they outlive those."""
+        self.begin()
+        root = frames.files.root
+        stamps = [Stamp(*row) for row in frames.files.stamps.tolist()]
+        paths = [os.path.join(root, path) for path in frames.files.paths]
+        kept = self.edits.keep_files(zip(paths, stamps, strict=True))
+        files = Files(
+            b"", [kept[path][0] for path in paths], np.array([kept[path][1] for path in paths]).reshape(-1, 3)
+        )
+        return replace(frames, files=files, _decoded={})
+
+    def _staged_images(self, layer: Layer) -> Frames | None:
+        """Return the staged frames of a table, None where it has none."""
+        table = self.layers.table(layer) if layer.kind == NEW else None
+        rows = np.zeros(0, np.intp) if table is None else np.flatnonzero(table.file >= 0)
+        return table.take(rows) if table is not None and rows.size else None
+
+    def _is_fulfilled(self, key: SeriesKey, written: set[SeriesKey]) -> bool:
+        """Say whether a new record is in the files, once those of some series are written."""
+        prefix = tuple(part for part in key if part)
+        return any(each[: len(prefix)] == prefix for each in (*written, *self.catalog.keys()))
 
     def _replaced(self, layers: Iterable[Layer]) -> dict[str, tuple[Frames, int]]:
         """Return by SOPInstanceUID the saved rows that give way to staged ones."""
@@ -379,32 +448,15 @@ class Store:
         """Stage the removal of every frame under a record; what was only staged is dropped."""
         self.begin()
         layers = self.layers.under(prefix)
-        gone = Column([("", b"1")])
-        self.edits.set_columns({layer: {REMOVED: gone} for layer in layers if layer.kind == SAVED}, {})
-        self.edits.forget([layer for layer in layers if layer.kind == NEW])
+        staged = [layer for layer in layers if layer.kind == NEW]
+        saved = [*(layer for layer in layers if layer.kind == SAVED), *self.layers.giving_way_to(staged)]
+        gone: Overlay = {REMOVED: Column([("", b"1")])}
+        self.edits.set_columns(dict.fromkeys(saved, gone), dict.fromkeys(saved, (REPLACED,)), staged)
         self._refresh()
 
     def status(self, prefix: tuple[str, ...]) -> list[Change]:
         """Return what is staged under a record."""
-        changes = []
-        now = {layer: key for key, found in self.layers.by_key().items() for layer in found}
-        overlays = self.edits.overlays()
-        for layer in self.layers.ever_under(prefix):
-            base = self.layers.base(layer)
-            key = now.get(layer, layer.key)
-            if layer.kind == NEW and base is not None:
-                count = int((base.file >= 0).sum())
-                changes.append(
-                    Change(key, f"{count} new frames" if count else "new, empty", tags.unique([]), tags.unique([]))
-                )
-            table = self.layers.table(layer)
-            for tag in sorted(overlays.get(layer, {})):
-                if tag in HIDDEN:
-                    what = "removed" if tag == REMOVED else "new pixels"
-                    changes.append(Change(key, what, tags.unique([]), tags.unique([])))
-                elif base is not None and table is not None:
-                    changes.append(Change(key, tags.label(tag), base.unique(tag), table.unique(tag)))
-        return changes
+        return changes_of(self.layers, self.layers.ever_under(prefix), self.edits.overlays())
 
 
 def _first(frames: Frames | None, tag: int) -> object:
