@@ -10,7 +10,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 from . import __version__
-from .database import Database, database
+from .creation import database
+from .database import Database
 from .demo import run_demo
 from .display import escape
 from .errors import XdicomError
