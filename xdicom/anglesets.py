@@ -21,8 +21,8 @@ def flip_angle_sets(db: Database) -> list[list[Series]]:
     Parameters
     ----------
     db
-        The database. Series of phase images, spin echoes, several echoes or several repetitions are passed over; where
-        two series have one flip angle, the first is taken.
+        The database. Series of phase images, spin echoes, several echoes or several repetitions are passed over, see
+        `passed_over`; where two series have one flip angle, the first is taken.
 
     Returns
     -------
@@ -45,6 +45,12 @@ def flip_angle_sets(db: Database) -> list[list[Series]]:
     if not found:
         raise RecordError(_nothing(db))
     return found
+
+
+def passed_over(db: Database, chosen: Iterable[Iterable[Series]]) -> list[Series]:
+    """Return the series that have a flip angle and are in none of the sets."""
+    used = {series for each in chosen for series in each}
+    return [series for series in db.series() if series not in used and any(series["FlipAngle"])]
 
 
 def _acquisition(series: Series) -> Hashable | None:

@@ -5,7 +5,7 @@ It tells what it does to a function that it is given, and prints nothing itself.
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,10 +14,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from .anglesets import described, flip_angle_sets
+from .anglesets import described, flip_angle_sets, passed_over
 from .creation import database, to_xarray
 from .database import Database, Series
-from .display import Panel, human_size, human_time, montage_png
+from .display import Panel, escape, human_size, human_time, montage_png
 from .errors import MissingPackageError, SaveError
 from .phantom import TISSUES, Phantom
 from .phantomstudy import write_oddities, write_phantom
@@ -55,8 +55,12 @@ class _Report:
     """Tells what was done, with the time since the line before."""
 
     def __init__(self, say: Say) -> None:
-        self.say = say
+        self._say = say
         self._begin = time.perf_counter()
+
+    def say(self, text: str) -> None:
+        """Tell one line; what headers say is no matter for a terminal."""
+        self._say(escape(text))
 
     def done(self, text: str) -> None:
         now = time.perf_counter()
@@ -120,32 +124,40 @@ def _on_phantom(phantom: Phantom, target: Path, report: _Report) -> Outcome:
     odd = write_oddities(folder, made[0])
     size = f"{phantom.slices} oblique slices of {phantom.columns} x {phantom.rows}"
     report.done(f"phantom: {len(made)} series of {size}, and {len(odd)} odd files, in {folder}")
-    db = _opened(folder, report)
-    (chosen,) = flip_angle_sets(db)
-    signal = _stacked(chosen, report)
-    new = chosen[0].new_sibling(SeriesDescription="T1 map")
-    new.set_xarray(t1_map(signal), range=(0, LONGEST_T1))
-    saved = _saved(new, target / "map", report)
-    panels, tissues = _judged(saved, signal, phantom, report)
+    with _opened(folder, report) as db:
+        ((_, signal, saved),) = _mapped(db, target / "map", report)
+        panels, tissues = _judged(saved, signal, phantom, report)
     return Outcome([saved], _pictured(target / "t1.png", panels, report), tissues)
 
 
 def _on_folder(folder: Path, target: Path, report: _Report) -> Outcome:
-    db = _opened(folder, report)
     maps: list[Series] = []
     pictures: list[Path] = []
-    for number, chosen in enumerate(flip_angle_sets(db), 1):
-        report.say("")
-        report.say(f"{' '.join(map(str, chosen[0].PatientID))}: {', '.join(map(described, chosen))}")
-        signal = _stacked(chosen, report)
-        new = _elsewhere(chosen[0])
-        new.set_xarray(t1_map(signal), like=chosen[0], range=(0, LONGEST_T1))
-        maps.append(_saved(new, target / "map", report))
-        found = maps[-1].to_xarray(("slice_location",)).load()
-        report.say(f"  {_summary(found.values)}")
-        name = "t1.png" if number == 1 else f"t1-{number}.png"
-        pictures += _pictured(target / name, [_input_panel(signal), _panel("T1 fitted, ms", found)], report)
+    with _opened(folder, report) as db:
+        for number, signal, saved in _mapped(db, target / "map", report):
+            found = saved.to_xarray(("slice_location",)).load()
+            report.say(f"  {_summary(found.values)}")
+            name = "t1.png" if number == 1 else f"t1-{number}.png"
+            pictures += _pictured(target / name, [_input_panel(signal), _panel("T1 fitted, ms", found)], report)
+            maps.append(saved)
     return Outcome(maps, pictures, [])
+
+
+def _mapped(db: Database, folder: Path, report: _Report) -> Iterator[tuple[int, xr.DataArray, Series]]:
+    """Yield (number, input, T1 map) of each set of flip angles; the map is in files, and read back from them."""
+    sets = flip_angle_sets(db)
+    for series in passed_over(db, sets):
+        report.say(f"  passed over: {described(series)}")
+    for number, chosen in enumerate(sets, 1):
+        report.say(_heading(chosen))
+        signal = _stacked(chosen, report)
+        new = chosen[0].new_sibling(SeriesDescription="T1 map")
+        try:
+            new.set_xarray(t1_map(signal), range=(0, LONGEST_T1))
+            saved = _saved(new, folder, report)
+        finally:
+            new.restore()  # nothing stays staged in the folder that was read
+        yield number, signal, saved
 
 
 # -- steps
@@ -158,8 +170,17 @@ def _opened(folder: Path, report: _Report) -> Database:
     for line in repr(db).splitlines():
         report.say(f"  {line}")
     for path, reason in db.problems():
-        report.say(f"  not used: {path}: {reason}")
+        report.say(f"  problem: {path}: {reason}")
     return db
+
+
+def _heading(chosen: list[Series]) -> str:
+    """Say of whom a map is, and from what."""
+    patient = ", ".join(map(str, chosen[0].PatientID))
+    numbers = ", ".join(str(value) for series in chosen for value in series.SeriesNumber)
+    angles = ", ".join(f"{series.FlipAngle[0]:g}" for series in chosen)
+    timing = f"TR {chosen[0].RepetitionTime[0]:g} ms"
+    return f"T1 of {patient}: series {numbers} with flip angles {angles} degrees, {timing}"
 
 
 def _stacked(chosen: list[Series], report: _Report) -> xr.DataArray:
@@ -198,15 +219,6 @@ def t1_map(signal: xr.DataArray) -> xr.DataArray:
         keep_attrs=True,
     )
     return mapped
-
-
-def _elsewhere(series: Series) -> Series:
-    """Return an empty series of the same patient and study in memory: nothing is staged in the user's folder."""
-    names = ("PatientID", "PatientName"), ("StudyInstanceUID", "StudyDate", "StudyDescription")
-    patient, study = ({name: series[name][0] for name in part if any(series[name])} for part in names)
-    number = max([0, *(value for value in series.study["SeriesNumber"] if isinstance(value, int))]) + 1
-    place = database().new_patient(**patient).new_study(**study)
-    return place.new_series(SeriesDescription="T1 map", SeriesNumber=number)
 
 
 def _saved(new: Series, folder: Path, report: _Report) -> Series:

@@ -11,6 +11,8 @@ FloatArray = NDArray[np.float64]
 LEAST_SNR = 5.0
 _FIRST_GUESS = 1000.0  # ms
 _ITERATIONS = 8
+_CORNER = 10  # of the rows and columns
+_AIR = 0.2  # of the signal at most
 _MAD = 0.6745  # median of |x| of a normal distribution, in standard deviations
 
 
@@ -119,7 +121,7 @@ def _solved(signal: FloatArray, sin: FloatArray, cos: FloatArray, weight: FloatA
 
 
 def estimate_noise(image: ArrayLike) -> float:
-    """Estimate the standard deviation of the noise from differences between neighbours (Donoho and Johnstone 1994).
+    """Estimate the standard deviation of the noise in each of the real and the imaginary channel of magnitude images.
 
     Parameters
     ----------
@@ -128,11 +130,21 @@ def estimate_noise(image: ArrayLike) -> float:
 
     Notes
     -----
-    Where most of the image is background, whose magnitude varies less, the estimate is up to a third too low.
+    The larger of two estimates. From differences between neighbours (Donoho and Johnstone 1994), which works anywhere
+    but is too low where the scanner interpolated or filtered. And from the emptiest corner, where E[S^2] is 2 noise^2,
+    if it is dark enough to be air.
     """
     values = np.asarray(image, np.float64)
-    even = tuple(size // 2 * 2 for size in values.shape[-2:])
-    values = values[..., : even[0], : even[1]]
+    rows, columns = (size // 2 * 2 for size in values.shape[-2:])
+    values = np.where(np.isfinite(values), values, 0.0)[..., :rows, :columns]
     detail = (values[..., ::2, ::2] - values[..., 1::2, ::2] - values[..., ::2, 1::2] + values[..., 1::2, 1::2]) / 2
-    detail = detail[np.isfinite(detail)]
-    return float(np.median(np.abs(detail)) / _MAD) if detail.size else 0.0
+    return max(float(np.median(np.abs(detail)) / _MAD), _air_noise(values))
+
+
+def _air_noise(values: FloatArray) -> float:
+    """Return the noise in the emptiest corner, 0 where that holds signal."""
+    sides = [max(size // _CORNER, 1) for size in values.shape[-2:]]
+    rows, columns = ((slice(0, side), slice(-side, None)) for side in sides)
+    power = min(float(np.mean(values[..., row, column] ** 2)) for row in rows for column in columns)
+    is_air = power < (_AIR * np.percentile(values, 99)) ** 2
+    return float(np.sqrt(power / 2)) if is_air else 0.0
