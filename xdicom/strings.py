@@ -76,7 +76,8 @@ def _decimal_text(value: object, vr: str) -> str:
             # pydicom cuts off digits of a whole number rather than its ".0".
             near = float(number)
             whole = abs(near) < 1e15 and near.is_integer()
-            text = str(int(near)) if whole else format_number_as_ds(near)
+            # Next to a power of ten its result is a zero too long: 9.999999999999998 becomes 10.00000000000000.
+            text = str(int(near)) if whole else format_number_as_ds(near)[:16].rstrip(".")
         if math.isfinite(float(text)):
             return text
     except (OverflowError, ValueError):  # of an int beyond floats; of NaN
