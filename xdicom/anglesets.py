@@ -56,7 +56,9 @@ def _acquisition(series: Series) -> Hashable | None:
     locations = [place for place in series.slice_location if place is not None]
     if not locations or len(locations) != len(series.frames()):
         return None
-    directions = [_rounded(series[name], digits) for name, digits in (("ImageOrientationPatient", 4), ("PixelSpacing", 4))]
+    directions = [
+        _rounded(series[name], digits) for name, digits in (("ImageOrientationPatient", 4), ("PixelSpacing", 4))
+    ]
     return (*(tuple(series[name]) for name in _SAME), *directions, _rounded([locations], 2))
 
 

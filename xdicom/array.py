@@ -14,8 +14,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from .coordinates import describe
 from .dims import SLICE_DIMS
-from .selection import Selection, selectable
 from .placement import POSITION_NAME, place
+from .selection import Selection, selectable
 
 if TYPE_CHECKING:
     from .frames import Frames

@@ -52,11 +52,12 @@ def register_attribute(
     ATTRIBUTES[name] = Attribute(get, set)
 
 
-RESERVED = frozenset(
+_METHODS = (
     "patients studies series patient study database children frames status problems check to_pandas to_xarray ndarray"
     " array set_ndarray set_xarray subseries split merge new_patient new_study new_series new_sibling copy_to move_to"
-    " remove save restore plot close forget rescan affine key".split()
+    " remove save restore plot close forget rescan affine key"
 )
+RESERVED = frozenset(_METHODS.split())
 
 
 def _slice_location(frames: Frames) -> list[object]:

@@ -53,16 +53,19 @@ class Report(NamedTuple):
 class _Columns(Mapping[int, Column]):
     """The columns of one series, unpacked when first asked for."""
 
-    def __init__(self, packed: dict[int, tuple[bytes, bytes | None]]) -> None:
-        self._packed = packed
+    def __init__(self, packed: dict[int, tuple[bytes, bytes | None]], count: int) -> None:
+        self._packed, self._count = packed, count
         self._columns: dict[int, Column] = {}
 
     def __getitem__(self, tag: int) -> Column:
         found = self._columns.get(tag)
         if found is None:
             raws, codes = self._packed[tag]
-            rows = None if codes is None else unpack_integers(codes, np.int32).astype(np.int32, copy=False)
-            found = self._columns[tag] = Column(unpack_raws(raws), rows)
+            values = unpack_raws(raws)
+            rows = None if codes is None else unpack_integers(codes, np.int32, self._count)
+            if not values or (rows is not None and rows.size and not -1 <= rows.min() <= rows.max() < len(values)):
+                raise CatalogError(f"the catalog is damaged: values of {tag:08X} that do not fit its rows")
+            found = self._columns[tag] = Column(values, rows)
         return found
 
     def __contains__(self, tag: object) -> bool:
@@ -104,14 +107,15 @@ class SeriesTables:
     def read(self, key: SeriesKey) -> Table | None:
         """Return the table of a series, with `file` as file numbers, or None."""
         row = self._connection.execute(
-            f'SELECT id, file, number, "offset", length FROM {self._series} WHERE {_IS_KEY}', key
+            f'SELECT id, frames, file, number, "offset", length FROM {self._series} WHERE {_IS_KEY}', key
         ).fetchone()
         if row is None:
             return None
-        file, number = (unpack_integers(blob, np.int32) for blob in row[1:3])
-        offset, length = (unpack_integers(blob, np.int64) for blob in row[3:5])
-        rows = self._connection.execute(f"SELECT tag, raws, codes FROM {self._value} WHERE series = ?", [row[0]])
-        columns = _Columns({tag: (raws, codes) for tag, raws, codes in rows})
+        series, count = row[:2]
+        file, number = (unpack_integers(blob, np.int32, count) for blob in row[2:4])
+        offset, length = (unpack_integers(blob, np.int64, count) for blob in row[4:6])
+        rows = self._connection.execute(f"SELECT tag, raws, codes FROM {self._value} WHERE series = ?", [series])
+        columns = _Columns({tag: (raws, codes) for tag, raws, codes in rows}, count)
         return Table(file, number, offset, length, columns)
 
     def add_files(self, files: Sequence[tuple[bytes, Stamp]]) -> int:
@@ -156,9 +160,9 @@ class SeriesTables:
     def drop_files(self, gone: set[int]) -> None:
         """Remove files, and the rows of frames in them."""
         dropped = np.fromiter(gone, np.int64, len(gone))
-        found = self._connection.execute(f"SELECT patient, study, series, file FROM {self._series}").fetchall()
-        for *parts, file in found:
-            lost = np.isin(unpack_integers(file, np.int32), dropped)
+        found = self._connection.execute(f"SELECT patient, study, series, frames, file FROM {self._series}").fetchall()
+        for *parts, count, file in found:
+            lost = np.isin(unpack_integers(file, np.int32, count), dropped)
             if not lost.any():
                 continue
             key = SeriesKey(*parts)
@@ -179,6 +183,8 @@ class SeriesTables:
             [int(numbers[0]), int(numbers[-1])] if numbers.size else [0, -1],
         )
         by_id = {row[0]: row for row in rows}
+        if not by_id.keys() >= set(numbers.tolist()):
+            raise CatalogError("the catalog is damaged: frames of files that it does not list")
         kept = [by_id[i] for i in numbers.tolist()]
         files = Files(
             self._root, [row[1] for row in kept], np.array([row[2:] for row in kept], np.int64).reshape(-1, 3)
@@ -210,13 +216,18 @@ class Catalog:
         self.private = private_folder(self.root)
         self.lock = threading.RLock()
         self._frames: dict[SeriesKey, Frames | None] = {}
-        self._data_version = 0
+        self._version, self._generation = 0, 0
         self.connection = self._open(self.private / NAME)
         self.root_bytes = os.fsencode(self.root)
         self._series = SeriesTables(self.connection, self.root_bytes)
 
     def _open(self, path: Path) -> sqlite3.Connection:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600))
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+        except OSError as error:
+            raise CatalogError(f"{str(path)!r} cannot be used ({error.strerror}); {_REMEDY}") from error
+        os.close(descriptor)
+        path.chmod(0o600)  # SQLite gives its other files the same mode
         connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("PRAGMA trusted_schema=OFF")
@@ -248,7 +259,8 @@ class Catalog:
                 raise CatalogError(f"the catalog is not one that this version of xdicom wrote; {_REMEDY}")
             connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             raise
 
     def close(self) -> None:
@@ -259,16 +271,18 @@ class Catalog:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Hold the lock and one transaction: committed at the end, rolled back on any error."""
-        with self.lock:
+        with self._reading():
             try:
                 self.connection.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
-                raise CatalogError(f"the catalog of {str(self.root)!r} is busy: {error}") from error
+                text = f"the catalog of {str(self.root)!r} is busy: {error}; another process scans or edits, try again"
+                raise CatalogError(text) from error
             try:
                 yield self.connection
                 self.connection.execute("COMMIT")
             except BaseException:
-                self.connection.execute("ROLLBACK")
+                if self.connection.in_transaction:  # SQLite ends it by itself on some errors
+                    self.connection.execute("ROLLBACK")
                 raise
 
     @contextmanager
@@ -286,15 +300,24 @@ class Catalog:
         with self.lock:
             return [row[0] for row in self.connection.execute("SELECT path FROM file")]
 
-    def changed_elsewhere(self) -> bool:
-        """Say whether another process wrote into the database since the last call; then forget what was read."""
-        with self.lock:
+    def generation(self) -> int:
+        """Return a number that is another one after another process has written into the database."""
+        with self._reading():
             version = self.connection.execute("PRAGMA data_version").fetchone()[0]
-            changed = version != self._data_version
-            self._data_version = version
-            if changed:
+            if version != self._version:
+                self._version = version
+                self._generation += 1
                 self._frames.clear()
-            return bool(changed)
+            return self._generation
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Hold the lock, and tell of a damaged database in our words."""
+        with self.lock:
+            try:
+                yield
+            except sqlite3.DatabaseError as error:
+                raise CatalogError(f"the catalog of {str(self.root)!r} cannot be used ({error}); {_REMEDY}") from error
 
     # -- filling
 
@@ -375,19 +398,20 @@ class Catalog:
 
     def keys(self) -> list[SeriesKey]:
         """Return the keys of all series."""
-        with self.lock:
+        with self._reading():
             return self._series.keys()
 
     def frames(self, key: SeriesKey) -> Frames | None:
         """Return the table of one series, or None where the catalog has no such series."""
-        with self.lock:
+        with self._reading():
+            self.generation()
             if key not in self._frames:
                 self._frames[key] = self._series.frames(key)
             return self._frames[key]
 
     def problems(self) -> list[Problem]:
         """Return the files that could not be used, or not in full, each with the reason."""
-        with self.lock:
+        with self._reading():
             rows = self.connection.execute(
                 "SELECT path, problems FROM file"
                 " WHERE status = 'broken' OR (status = 'ok' AND problems <> '') ORDER BY path"
@@ -413,7 +437,7 @@ class Catalog:
 
     def counts(self) -> Report:
         """Return how many files there are, were skipped, are broken."""
-        with self.lock:
+        with self._reading():
             return self._report(self.connection, 0, 0, 0)
 
 

@@ -22,8 +22,11 @@ from .errors import RecordError
 from .frames import Frames
 from .modules import PATIENT_TAGS, STUDY_TAGS, inherited
 from .naming import new_uid
+from .overlay import overlaid
 from .placement import affine_of
 from .records import Record, stacked_xarray
+from .replacing import replace_images
+from .rows import row_headers
 from .scan import SeriesKey
 from .stack import stack
 from .store import Store, raw_values
@@ -154,7 +157,7 @@ class Patient(_BelowDatabase, _AboveStudies):
         """
         header = {**inherited(_first_header(self), study=False)}
         uid = str(values.pop("StudyInstanceUID", "") or new_uid())
-        header |= raw_values({**values, "StudyInstanceUID": uid})
+        header = overlaid(header, raw_values({**values, "StudyInstanceUID": uid}))
         key = SeriesKey(self._key[0], uid, "")
         self._store.add(key, header)
         return Study(self._store, key[:2])
@@ -239,7 +242,7 @@ class Series(_BelowDatabase):
         return target
 
     def copy_to(self, study: Study) -> Series:
-        """Copy the series into a study, of this database or another, under new UIDs; it takes that patient and study."""
+        """Copy the series into a study, of this database or another, under new UIDs; it takes its patient and study."""
         return _copied(self, study)
 
     def move_to(self, study: Study) -> None:
@@ -251,8 +254,12 @@ class Series(_BelowDatabase):
             self._store, self._key = moved._store, moved._key
             return
         header = inherited(_first_header(study), study=True)
-        here = {tag for table in self._store.tables(self._key) for tag in inherited(dict.fromkeys(table.tags()), study=True)}
-        columns: dict[int, Column | None] = {tag: Column([header[tag]]) if tag in header else None for tag in here | header.keys()}
+        here = {
+            tag for table in self._store.tables(self._key) for tag in inherited(dict.fromkeys(table.tags()), study=True)
+        }
+        columns: dict[int, Column | None] = {
+            tag: Column([header[tag]]) if tag in header else None for tag in here | header.keys()
+        }
         self._key = self._store.move(self._key, columns)
 
     def new_sibling(self, **values: Any) -> Series:
@@ -281,7 +288,7 @@ class Series(_BelowDatabase):
         Parameters
         ----------
         da
-            Dims (*dims, "row", "column"[, "sample"]), real-world values. Its coordinates become tags.
+            Dims ``(*dims, "row", "column"[, "sample"])``, real-world values. Its coordinates become tags.
         like
             The series whose headers are cloned; by default the one that the array came from, or on which
             `new_sibling` was called.
@@ -300,7 +307,7 @@ class Series(_BelowDatabase):
         held = self._store.frames(key)
         if held is not None and (held.file >= 0).any():
             with Progress("computing", unit="tasks") as progress:
-                derive.replace_images(self._store, key, da, limits=range, progress=progress)
+                replace_images(self._store, key, da, limits=range, progress=progress)
             return
         template = None if like is None else like.frames()
         with Progress("computing", unit="tasks") as progress:
@@ -323,7 +330,7 @@ class Series(_BelowDatabase):
         Parameters
         ----------
         array
-            Shape (x, y, n) or (x, y, *dims): x the column index, y the row index; numpy or dask.
+            Shape (x, y, n) or ``(x, y, *dims)``: x the column index, y the row index; numpy or dask.
         dims
             Names of the further axes.
         coords
@@ -334,7 +341,7 @@ class Series(_BelowDatabase):
         Raises
         ------
         EditError
-            If shapes and coords disagree, the array does not fit the images that the series has, or DICOM cannot hold it.
+            If shapes and coords disagree, the array does not fit the series' images, or DICOM cannot hold it.
         """
         self.set_xarray(derive.as_dataarray(array, dims, coords), **options)
 
@@ -354,10 +361,9 @@ def _matches(store: Store, key: tuple[str, ...], conditions: dict[str, Any]) -> 
 
 
 def _first_header(record: Record) -> dict[int, Known]:
-    """Return the raw values of the first row under a record."""
+    """Return the elements of the first row under a record, in explicit VR."""
     for table in record._store.tables(record._key):
-        first = table.take([0])
-        return {tag: first.raw_values(tag)[0][0] for tag in first.tags() if first.raw_values(tag)[0]}
+        return row_headers(table.take([0]))[0]
     return {}
 
 
@@ -369,7 +375,7 @@ def _new_series(study: Study, values: dict[str, Any], source: SeriesKey | None) 
     numbers = [child["SeriesNumber"] for child in study.series()]
     known = [number for found in numbers for number in found if isinstance(number, int)]
     number = values.pop("SeriesNumber", None) or max([0, *known]) + 1
-    header |= raw_values({**values, "SeriesNumber": number, "SeriesInstanceUID": uid})
+    header = overlaid(header, raw_values({**values, "SeriesNumber": number, "SeriesInstanceUID": uid}))
     key = SeriesKey(study.key[0], study.key[1], uid)
     study._store.add(key, header, source=source)
     return Series(study._store, key)

@@ -111,7 +111,7 @@ def unchanged(frames: Frames, tag: int, column: Column | None) -> bool:
     (old_vr, old), (new_vr, new) = before[0], column.values[0]
     if old == new:
         return True
-    same: bool = tags.decode(tag, old_vr, old) == tags.decode(tag, new_vr, bytes(new))  # type: ignore[arg-type]
+    same: bool = tags.decode(tag, old_vr, old) == tags.decode(tag, new_vr, bytes(new))
     return same
 
 
@@ -135,8 +135,8 @@ def _check(frames: Frames, tag: int, value: object) -> None:
         raise EditError("one SOPInstanceUID for several instances: they could not be told apart")
     if tag in STORED_TAGS and frames.unique(tag) != value:
         warnings.warn(
-            f"{label} describes the stored pixels: they still decode by the file's value, and save() refuses the series "
-            "until set_ndarray() makes it true or restore() drops it",
+            f"{label} describes the stored pixels: they still decode by the file's value, and save() refuses "
+            "the series until set_ndarray() makes it true or restore() drops it",
             UserWarning,
             stacklevel=2,
         )
@@ -148,7 +148,9 @@ def _vr(frames: Frames, tag: int, creator: str, signed: bool) -> str:
     written = {vr for vr, _ in column.values if vr not in ("", "UN")} if column else set()
     vr = written.pop() if len(written) == 1 else tags.concrete_vr(tag, creator=creator, signed=signed)
     if vr == "UN" and tags.is_private(tag):
-        raise EditError(f"no dictionary knows {tags.label(tag)}: give its VR, record.set({tags.label(tag)!r}, value, VR='LO')")
+        raise EditError(
+            f"no dictionary knows {tags.label(tag)}: give its VR, record.set({tags.label(tag)!r}, value, VR='LO')"
+        )
     return vr
 
 

@@ -7,6 +7,7 @@ known here.
 import os
 import shutil
 import sqlite3
+import struct
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import NamedTuple
 
 import dask.array as da
 import numpy as np
+from numpy.typing import NDArray
 
 from .catalog import Catalog, SeriesTables
 from .columns import Column, Known, Raw
@@ -78,7 +80,7 @@ class Edits:
                 self._overlays = {}
                 for kind, *parts, tag, raws, codes in self._catalog.connection.execute("SELECT * FROM edit"):
                     layer = Layer(kind, SeriesKey(*parts))
-                    rows = None if codes is None else unpack_integers(codes, np.int32)
+                    rows = None if codes is None else _unpacked_codes(codes)
                     column = None if raws is None else Column(unpack_raws(raws), rows)
                     self._overlays.setdefault(layer, {})[tag] = column
             return self._overlays
@@ -225,13 +227,19 @@ class Edits:
         connection.executemany("INSERT OR REPLACE INTO edit VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
 
+_COUNT = struct.Struct("<L")
 _IS_LAYER = "kind = ? AND patient = ? AND study = ? AND series = ?"
 
 
 def _packed(column: Column | None) -> tuple[bytes | None, bytes | None]:
     if column is None:
         return None, None
-    return pack_raws(column.values), None if column.codes is None else pack_integers(column.codes)
+    codes = None if column.codes is None else _COUNT.pack(len(column.codes)) + pack_integers(column.codes)
+    return pack_raws(column.values), codes
+
+
+def _unpacked_codes(blob: bytes) -> NDArray[np.int32]:
+    return unpack_integers(blob[_COUNT.size :], np.int32, _COUNT.unpack_from(blob)[0])
 
 
 def _absolute(frames: Frames) -> list[bytes]:

@@ -1,14 +1,13 @@
 """Put new, changed and removed files in place: all of them or, whatever happens, none.
 
-Files are written and flushed aside first; one SQLite transaction is the point of no return, and who opens the folder next
-finishes what was interrupted after it. What is in the files is not its business.
+Files are written and flushed aside first; one SQLite transaction is the point of no return, and who opens the folder
+next finishes what was interrupted after it. What is in the files is not its business.
 """
 
 import ctypes
 import hashlib
 import os
 import shutil
-import sqlite3
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from .errors import SaveError
 from .naming import inside
 from .scan import SeriesKey
 from .source import Stamp
-from .writer import flush_directory
+from .writer import Block, flush_directory
 
 TEMPORARY = "tmp"
 _SEVERAL = 8
@@ -47,7 +46,7 @@ class Work(NamedTuple):
     action: str
     path: bytes
     stamp: Stamp
-    content: Callable[[], Iterator[bytes]] | None
+    content: Callable[[], Iterator[Block]] | None
 
 
 class _Row(NamedTuple):
@@ -99,8 +98,6 @@ class Journal:
             self.sweep()
             if isinstance(error, OSError) and not isinstance(error, SaveError):
                 raise SaveError(f"nothing was saved, edits are still staged: {error.strerror or error}") from error
-            if isinstance(error, sqlite3.Error):
-                raise SaveError(f"nothing was saved, edits are still staged: {error}") from error
             raise
         self._finish(rows)
 
@@ -180,7 +177,9 @@ class Journal:
             if work.action == "create":
                 inside(os.fsdecode(self._root), name)
                 return
-            raise SaveError(f"{name!r} has gone since it was scanned: nothing was saved; rescan() shows what is there") from None
+            raise SaveError(
+                f"{name!r} has gone since it was scanned: nothing was saved; rescan() shows what is there"
+            ) from None
         if work.action == "create":
             raise SaveError(f"{name!r} is there already: nothing was saved")
         if stat.S_ISLNK(status.st_mode):
@@ -201,7 +200,7 @@ class Journal:
         for row in rows:
             folders |= self._put_in_place(row)
         for folder in folders:
-            flush_directory(folder)
+            flush_directory(os.fsdecode(folder))
         with self._catalog.durably(), self._catalog.transaction() as connection:
             layers = [Layer(kind, SeriesKey(*key)) for kind, *key in connection.execute("SELECT * FROM job_layer")]
             self._catalog.rescan_files([row.path for row in rows])

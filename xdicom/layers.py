@@ -27,6 +27,7 @@ class Layers:
         self._catalog, self._edits = catalog, edits
         self._tables: dict[Layer, Frames | None] = {}
         self._by_key: dict[SeriesKey, list[Layer]] | None = None
+        self._generation = 0
 
     def refresh(self) -> None:
         """Forget what was derived, after a change of catalog or edits."""
@@ -35,14 +36,17 @@ class Layers:
 
     def by_key(self) -> dict[SeriesKey, list[Layer]]:
         """Return the tables of each series, by the key that it has now; those of new patients and studies end in ""."""
-        if self._catalog.changed_elsewhere():
+        generation = self._catalog.generation()
+        if generation != self._generation:
+            self._generation = generation
             self._edits.refresh()
             self.refresh()
         if self._by_key is None:
             found: dict[SeriesKey, list[Layer]] = {}
             overlays = self._edits.overlays()
-            saved = [Layer(SAVED, key) for key in self._catalog.keys()]
-            for layer in (*saved, *[Layer(NEW, key) for key in self._edits.keys()]):
+            saved = [Layer(SAVED, key) for key in self._catalog.keys()]  # noqa: SIM118 - a method, no mapping
+            staged = [Layer(NEW, key) for key in self._edits.keys()]  # noqa: SIM118 - a method, no mapping
+            for layer in (*saved, *staged):
                 overlay = overlays.get(layer)
                 key = layer.key if overlay is None else self._key_now(layer, overlay)
                 if key is not None:

@@ -48,7 +48,9 @@ class WriterLock:
             if self._break_dead():
                 continue
             if time.monotonic() >= deadline:
-                raise LockedError(f"{self._holder_text()} is editing this folder: wait until it saves, restores or closes")
+                raise LockedError(
+                    f"{self._holder_text()} is editing this folder: wait until it saves, restores or closes"
+                )
             time.sleep(_PAUSE)
         self._held = True
 

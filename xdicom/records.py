@@ -222,7 +222,7 @@ class Record:
         -------
         ndarray
             Shape (x, y, n), x the column index, y the row index and n the frames by InstanceNumber; with `dims`
-            (x, y, *dims). Colour has a last axis.
+            ``(x, y, *dims)``. Colour has a last axis.
 
         Raises
         ------
@@ -269,7 +269,7 @@ class Record:
         Returns
         -------
         DataArray
-            Named "pixels", dims (*dims, "row", "column"[, "sample"]), with tags as coordinates and attributes.
+            Named "pixels", dims ``(*dims, "row", "column"[, "sample"])``, with tags as coordinates and attributes.
 
         Raises
         ------
@@ -313,7 +313,9 @@ class Record:
         left = self._store.save(self._key, progress)
         if left:
             names = ", ".join(key.series or key.study or key.patient for key in left)
-            warnings.warn(f"new records without images are not written, and stay unsaved: {names}", UserWarning, stacklevel=3)
+            warnings.warn(
+                f"new records without images are not written, and stay unsaved: {names}", UserWarning, stacklevel=3
+            )
 
     def _save_there(self, path: str | os.PathLike[str], progress: Progress) -> None:
         keys = self._store.keys(self._key)

@@ -109,9 +109,7 @@ def _fitted(signal: FloatArray, sin: FloatArray, cos: FloatArray, repetition_tim
     return fitted
 
 
-def _solved(
-    signal: FloatArray, sin: FloatArray, cos: FloatArray, weight: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+def _solved(signal: FloatArray, sin: FloatArray, cos: FloatArray, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return E1 and M0 (1 - E1) of each voxel by Cramer's rule."""
     first, second = sin / weight**2, sin * cos / weight**3
     a, b, right = ((first * part).sum(axis=1) for part in (signal * cos, sin, signal))
@@ -135,8 +133,6 @@ def estimate_noise(image: ArrayLike) -> float:
     values = np.asarray(image, np.float64)
     even = tuple(size // 2 * 2 for size in values.shape[-2:])
     values = values[..., : even[0], : even[1]]
-    detail = (
-        values[..., ::2, ::2] - values[..., 1::2, ::2] - values[..., ::2, 1::2] + values[..., 1::2, 1::2]
-    ) / 2
+    detail = (values[..., ::2, ::2] - values[..., 1::2, ::2] - values[..., ::2, 1::2] + values[..., 1::2, 1::2]) / 2
     detail = detail[np.isfinite(detail)]
     return float(np.median(np.abs(detail)) / _MAD) if detail.size else 0.0

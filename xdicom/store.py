@@ -27,9 +27,9 @@ from .journal import Journal
 from .layers import Layers, hidden_rows
 from .lock import WriterLock
 from .naming import Instance, Paths
+from .rows import instances_of
 from .scan import SeriesKey
 from .tags import PrivateTag
-from .rows import instances_of
 from .works import new_files, works_of
 
 _STUDY_DATE, _STUDY_TIME, _SERIES_NUMBER, _CHARSET = 0x00080020, 0x00080030, 0x00200011, 0x00080005
@@ -248,11 +248,10 @@ class Store:
         """Lay columns over every row under a record, such as those of another study; return the record's new key."""
         self.begin()
         layers = self.layers.under(prefix)
-        self.edits.set_columns({layer: columns for layer in layers}, {})
+        self.edits.set_columns(dict.fromkeys(layers, columns), {})
         self._refresh()
         now = {layer: key for key, found in self.layers.by_key().items() for layer in found}
         return now[layers[0]][: len(prefix)] if layers and layers[0] in now else prefix
-
 
     # -- edits
 
@@ -323,8 +322,10 @@ class Store:
         self.begin()
         layers = self.layers.ever_under(prefix)
         works = list(works_of(self.layers, layers, self.edits.overlays()))
-        used: list[tuple[str, Instance | None]] = []
-        empty, written = [], []
+        empty: list[SeriesKey] = []
+        written: list[Layer] = []
+        paths: Paths | None = None
+        replaced = self._replaced(layers)
         for layer in layers:
             table = self.layers.table(layer) if layer.kind == NEW else None
             if table is None:
@@ -333,10 +334,9 @@ class Store:
             if not len(images):
                 empty.append(layer.key)
                 continue
-            used = used or self._paths_there()
-            paths = Paths(used) if not written else paths
+            paths = paths or Paths(self._paths_there())
             key = next(key for key, found in self.layers.by_key().items() if layer in found)
-            works += new_files(images, key, paths, self._replaced(layers))
+            works += new_files(images, key, paths, replaced)
             written.append(layer)
         done = [layer for layer in layers if layer.kind == SAVED or layer in written]
         if works or done:
@@ -359,7 +359,7 @@ class Store:
     def _paths_there(self) -> list[tuple[str, Instance | None]]:
         """Return every path in the folder, with what is in it."""
         found: dict[str, Instance | None] = {os.fsdecode(path): None for path in self.catalog.paths()}
-        for key in self.catalog.keys():
+        for key in self.catalog.keys():  # noqa: SIM118 - a method, no mapping
             frames = self.catalog.frames(key)
             if frames is not None:
                 for row, instance in instances_of(frames, key):
@@ -385,7 +385,9 @@ class Store:
             key = now.get(layer, layer.key)
             if layer.kind == NEW and base is not None:
                 count = int((base.file >= 0).sum())
-                changes.append(Change(key, f"{count} new frames" if count else "new, empty", tags.unique([]), tags.unique([])))
+                changes.append(
+                    Change(key, f"{count} new frames" if count else "new, empty", tags.unique([]), tags.unique([]))
+                )
             table = self.layers.table(layer)
             for tag in sorted(overlays.get(layer, {})):
                 if tag in HIDDEN:
@@ -436,4 +438,3 @@ def raw_values(values: Mapping[str, object]) -> dict[int, Known]:
 
 def _is_ascii(values: Iterable[object]) -> bool:
     return all(str(value).isascii() for value in values)
-

@@ -5,10 +5,12 @@ How files get into place is known in `journal`, how one is put together in `spli
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
 from .columns import Column, Known, Ref
+from .copying import changed_blocks
 from .edits import NEW, REMOVED, REPLACED, Layer, Overlay
 from .errors import SaveError
 from .frames import Frames
@@ -17,11 +19,12 @@ from .instance import FRAME_GROUPS, SHARED_GROUPS
 from .journal import Work
 from .layers import Layers, hidden_rows
 from .naming import Paths
-from .rows import instances_of, row_headers
+from .rows import instances_of, row_headers, staged_rows, stored_bytes
 from .scan import SeriesKey
 from .source import Source, Stamp
 from .splice import spliced
-from .writer import check_pixel_module, file_blocks
+from .tags import label
+from .writer import Block, file_blocks
 
 _GROUPS = frozenset({SHARED_GROUPS, FRAME_GROUPS})
 
@@ -47,13 +50,17 @@ def works_of(layers: Layers, wanted: Sequence[Layer], overlays: dict[Layer, Over
         base, overlay = layers.base(layer), overlays.get(layer)
         if layer.kind == NEW or base is None or not overlay:
             continue
-        refused = [tag for tag in overlay if tag in STORED_TAGS]
-        if refused and not hidden_rows(base, overlay).all():
-            name = ", ".join(f"({tag >> 16:04X},{tag & 0xFFFF:04X})" for tag in refused)
-            raise SaveError(
-                f"{name} describes stored pixels and was edited: set_ndarray() makes it true, restore() drops it; nothing was saved"
-            )
+        if not hidden_rows(base, overlay).all():
+            refuse_stored_tags(overlay)
         yield from _edited_files(base, overlay)
+
+
+def refuse_stored_tags(overlay: Overlay) -> None:
+    """Refuse edits of what describes stored pixels: a file that says so would be garbled."""
+    refused = [tag for tag in overlay if tag in STORED_TAGS]
+    if refused:
+        names = ", ".join(label(tag) for tag in refused)
+        raise SaveError(f"{names} was edited, but the pixels were not: set_ndarray() makes it true, restore() drops it")
 
 
 def _edited_files(base: Frames, overlay: Overlay) -> Iterator[Work]:
@@ -70,13 +77,17 @@ def _edited_files(base: Frames, overlay: Overlay) -> Iterator[Work]:
         if replaced[rows].all():
             continue
         if (removed | replaced)[rows].any():
-            raise SaveError(f"some frames of {os.fsdecode(path)!r} were removed or got new pixels and others not, which cannot be saved yet")
+            raise SaveError(
+                f"some frames of {os.fsdecode(path)!r} were removed or replaced, others not: it cannot be saved yet"
+            )
         changes = _changes(base, overlay, rows)
         if changes:
             yield Work("replace", path, stamp, _splicer(os.path.join(base.files.root, path), changes))
 
 
-def _changes(base: Frames, overlay: Overlay, rows: "np.ndarray[tuple[int], np.dtype[np.intp]]") -> dict[int, Known | None]:
+def _changes(
+    base: Frames, overlay: Overlay, rows: "np.ndarray[tuple[int], np.dtype[np.intp]]"
+) -> dict[int, Known | None]:
     """Return the elements of one file that change."""
     changes: dict[int, Known | None] = {}
     for tag, column in overlay.items():
@@ -96,7 +107,7 @@ def _refuse_groups(base: Frames, tag: int, rows: "np.ndarray[tuple[int], np.dtyp
     column = base.columns.get(tag)
     if column is not None and len(np.unique(column.all_codes(len(base))[rows])) > 1:
         path = os.fsdecode(base.files.paths[base.file[rows[0]]])
-        raise SaveError(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) differs between the frames of {path!r}: such edits cannot be saved yet")
+        raise SaveError(f"{label(tag)} differs between the frames of {path!r}: such edits cannot be saved yet")
 
 
 def _value(column: Column | None, count: int, row: int) -> Known | None:
@@ -133,13 +144,15 @@ def new_files(
     replaced
         By SOPInstanceUID the saved rows whose files get new pixels.
     """
-    headers = row_headers(frames)
+    headers, is_new = row_headers(frames), staged_rows(frames)
     for row, instance in instances_of(frames, key):
         if instance.sop_uid in replaced:
             yield _with_new_pixels(frames, row, headers[row], *replaced[instance.sop_uid])
         else:
             place = os.fsencode(paths.path(instance))
-            yield Work("create", place, Stamp(-1, -1, -1), _image(frames, row, headers[row]))
+            rows = frames.take(np.flatnonzero(frames.file == frames.file[row]))
+            content = _image(frames, row, headers[row]) if is_new[row] else partial(changed_blocks, rows)
+            yield Work("create", place, Stamp(-1, -1, -1), content)
 
 
 def _with_new_pixels(frames: Frames, row: int, header: dict[int, Known], base: Frames, old: int) -> Work:
@@ -159,24 +172,11 @@ def _with_new_pixels(frames: Frames, row: int, header: dict[int, Known], base: F
     return Work("replace", path, stamp, content)
 
 
-def stored_bytes(frames: Frames, row: int, header: dict[int, Known]) -> bytes:
-    """Return the stored values of one row as little-endian bytes, held against its header."""
-    one = frames.locations.take([row])
-    stored = np.empty((1, *one.frame_shape()), one.dtype(rescale=False))
-    one.read([0], stored, rescale=False)
-    check_pixel_module(header, int(stored.min()), int(stored.max()))
-    return stored.astype(stored.dtype.newbyteorder("<")).tobytes()
+def _image(frames: Frames, row: int, header: dict[int, Known]) -> Callable[[], Iterator[Block]]:
+    """Return what gives the bytes of one staged image."""
 
-
-def _image(frames: Frames, row: int, header: dict[int, Known]) -> Callable[[], Iterator[bytes]]:
-    """Return what gives the bytes of one staged image, or of an object without pixels."""
-
-    def content() -> Iterator[bytes]:
+    def content() -> Iterator[Block]:
         elements = [(tag, vr, raw) for tag, (vr, raw) in header.items()]
-        if frames.offset[row] < 0:
-            yield from file_blocks(elements, None)
-            return
         yield from file_blocks(elements, stored_bytes(frames, row, header))
 
     return content
-
