@@ -112,7 +112,9 @@ def parse_groups(shared: tuple[str, bytes] | None, frames: tuple[str, bytes] | N
     BrokenFileError
         If they cannot be parsed.
     """
-    styles = [IMPLICIT_LITTLE if implicit or (each and each[0] == "UN") else EXPLICIT_LITTLE for each in (shared, frames)]
+    styles = [
+        IMPLICIT_LITTLE if implicit or (each and each[0] == "UN") else EXPLICIT_LITTLE for each in (shared, frames)
+    ]
     items = [
         [content for content, _ in split_items(each[1], style)] if each else []
         for each, style in zip((shared, frames), styles, strict=True)
@@ -311,7 +313,9 @@ class _Editor:
         for number, content in enumerate(self._frames):
             run = walk_run(content, 0, len(content), style)
             if macro not in run.tags:
-                self._frames[number] = changed(content, run, {macro: ("" if style.implicit else found[0], found[1])}, style)
+                self._frames[number] = changed(
+                    content, run, {macro: ("" if style.implicit else found[0], found[1])}, style
+                )
                 self._frame_paths[number] = _paths(self._frames[number], style)
                 continue
             for path, (tag, vr, raw) in _places(self._shared, style):
@@ -358,7 +362,9 @@ def _with_element(content: bytes, path: Path, tag: int, value: Known | None, sty
 def without_private(groups: Groups, unwanted: Collection[tuple[str, int, int]]) -> Groups:
     """Return functional groups without some private elements, (creator, group, element), at any depth."""
     shared = _scrubbed(groups.shared, unwanted, groups.shared_style)
-    return groups._replace(shared=shared, frames=[_scrubbed(each, unwanted, groups.frame_style) for each in groups.frames])
+    return groups._replace(
+        shared=shared, frames=[_scrubbed(each, unwanted, groups.frame_style) for each in groups.frames]
+    )
 
 
 def _scrubbed(content: bytes, unwanted: Collection[tuple[str, int, int]], style: Style) -> bytes:
@@ -441,7 +447,9 @@ def placed(
         result = _sequences(header, before, groups)
     for tag in outside:
         if len(set(changes[tag])) > 1:
-            raise SaveError(f"frames of one file differ in {label(tag)}, and no functional group holds it: set one value")
+            raise SaveError(
+                f"frames of one file differ in {label(tag)}, and no functional group holds it: set one value"
+            )
         result[tag] = changes[tag][0]
     return {**_fewer_frames(header, count, kept), **result} if is_partial else result
 
@@ -488,7 +496,9 @@ def _sequences(header: Header, before: Groups, after: Groups) -> dict[int, Known
 
 def _fewer_frames(header: Header, count: int, kept: Sequence[int]) -> dict[int, Known | None]:
     """Return what follows from having fewer frames: their number, vectors with one value a frame, what names frames."""
-    overlays = [tag for tag in header.elements if tag & 0xFF01FFFF == 0x60000015 and header.raw(tag).strip() not in (b"", b"1")]
+    overlays = [
+        tag for tag in header.elements if tag & 0xFF01FFFF == 0x60000015 and header.raw(tag).strip() not in (b"", b"1")
+    ]
     if overlays:
         raise SaveError("its overlays have several frames, so that none can be removed")
     result: dict[int, Known | None] = {_FRAMES: ("IS", str(len(kept)).encode())}
@@ -503,7 +513,9 @@ def _fewer_frames(header: Header, count: int, kept: Sequence[int]) -> dict[int, 
     return result
 
 
-def _fewer_values(tag: int, value: tuple[str, bytes] | None, count: int, kept: Sequence[int]) -> dict[int, Known | None]:
+def _fewer_values(
+    tag: int, value: tuple[str, bytes] | None, count: int, kept: Sequence[int]
+) -> dict[int, Known | None]:
     """Return a vector with the values of some frames; {} where it does not have one a frame."""
     vr, raw = value or ("", b"")
     vr = vr or concrete_vr(tag)

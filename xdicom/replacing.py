@@ -3,6 +3,8 @@
 How pixels are staged, and headers of other images made, is known in `derive`.
 """
 
+import dataclasses
+
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -63,7 +65,9 @@ def replace_images(
         ]
 
     build = Plan(headers, wants_zero_intercept(old[0]))
-    store.replace(key, computed(store, ordered, build, limits=limits, progress=progress))
+    staged = computed(store, ordered, build, limits=limits, progress=progress)
+    # Frames of one file are told apart by their numbers in it.
+    store.replace(key, dataclasses.replace(staged, number=images.number[rows], _decoded={}))
 
 
 def _rows_of(images: Frames, array: xr.DataArray, lead: tuple[str, ...]) -> NDArray[np.intp]:

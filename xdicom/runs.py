@@ -33,7 +33,7 @@ _WIDTHS = {
     **dict.fromkeys(("UL", "SL", "FL", "OF", "OL"), 4),
     **dict.fromkeys(("UV", "SV", "FD", "OD", "OV"), 8),
 }
-_TEXTS = frozenset("AE AS CS DA DS DT IS LO LT PN SH ST TM UC UR UT".split())
+_TEXTS = frozenset(["AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UR", "UT"])
 
 
 class Style(NamedTuple):
@@ -62,7 +62,7 @@ class Run(NamedTuple):
         return self.starts[0] if self.starts else self.end
 
     def value(self, buffer: bytes, tag: int) -> tuple[str, bytes] | None:
-        """Return VR ("" in implicit VR) and raw value of an element, of duplicates the last; None where it is not there."""
+        """Return VR ("" in implicit VR) and raw value of an element, of duplicates the last; None where there is none."""
         if tag not in self.tags:
             return None
         i = len(self.tags) - 1 - self.tags[::-1].index(tag)
@@ -101,7 +101,16 @@ def walk_run(buffer: bytes, begin: int, end: int, style: Style) -> Run:
 
 
 def encoded(tag: int, value: Known, style: Style) -> bytes:
-    """Return an element whose value is little endian; items in explicit VR, or in the style's own where its VR is "" or UN.
+    """Return an element with a little-endian value in some encoding.
+
+    Parameters
+    ----------
+    tag
+        Of the element.
+    value
+        Items of a sequence are in explicit VR, or as the encoding has them where the VR is "" or UN.
+    style
+        The encoding.
 
     Raises
     ------
@@ -288,7 +297,9 @@ def _walk_big(buffer: bytes, begin: int, end: int) -> Run:
         tag, vr, offset, length = _big_header(buffer, position)
         stop = _big_sequence_end(buffer, offset, end) if length == UNDEFINED else offset + length
         if stop > end or tag >> 16 == 0xFFFE:
-            raise BrokenFileError(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) at byte {position} is out of place or too long")
+            raise BrokenFileError(
+                f"({tag >> 16:04X},{tag & 0xFFFF:04X}) at byte {position} is out of place or too long"
+            )
         tags.append(tag)
         vrs.append(vr)
         starts.append(position)

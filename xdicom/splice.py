@@ -29,7 +29,7 @@ from .runs import (
     walk_run,
 )
 from .source import Source
-from .walker import BIG_ENDIAN, DEFLATED, EXPLICIT, GE_PRIVATE, PIXELS, SEQUENCE_END, UNDEFINED
+from .walker import BIG_ENDIAN, DEFLATED, EXPLICIT, GE_PRIVATE, PIXELS, SEQUENCE_END, UNDEFINED, Layout
 from .writer import item_bytes
 
 _BLOCK = 4 << 20
@@ -147,16 +147,16 @@ def _copied(read: Read, start: int, end: int) -> Iterator[bytes]:
 
 def _opened(source: Source, header: Header) -> _Old:
     """Find the elements of a file in its own bytes; SaveError where only pydicom can."""
-    buffer, layout, read, size = header.buffer, header.layout, source.read, source.stamp.size
+    buffer, layout, size = header.buffer, header.layout, source.stamp.size
+    read: Read = source.read
     style = IMPLICIT_LITTLE if layout.implicit else EXPLICIT_LITTLE
     count = sum(1 for tag in layout.tags if tag >> 16 == 2)
-    columns = layout.tags, layout.vrs, layout.offsets, layout.lengths
     first = layout.offsets[0] - header_size(layout.vrs[0], layout.implicit and not count) if layout.tags else layout.end
     meta_end = layout.offsets[count - 1] + layout.lengths[count - 1] if count else first
-    meta = run_of(*(column[:count] for column in columns), end=meta_end, implicit=False)
+    meta = _part(layout, slice(count), meta_end, False)
     if header.transfer_syntax == DEFLATED:
         plain = inflated(source, meta_end)
-        buffer, size, read = plain, len(plain), lambda start, length: plain[start : start + length]
+        buffer, size, read = plain, len(plain), _reader(plain)
     pixels = header.pixels
     start = size if pixels is None else pixels.offset - header_size(pixels.vr, layout.implicit)
     stop = size if pixels is None else _behind_pixels(header)
@@ -167,8 +167,20 @@ def _opened(source: Source, header: Header) -> _Old:
         data = walk_run(buffer, meta_end, start, style)
         _refuse_difference(header, data)
     else:
-        data = run_of(*(column[count:] for column in columns), end=start, implicit=layout.implicit)
+        data = _part(layout, slice(count, None), start, layout.implicit)
     return _Old(buffer, meta, data, style, (start, stop), size, read, header.transfer_syntax == DEFLATED)
+
+
+def _part(layout: Layout, part: slice, end: int, implicit: bool) -> Run:
+    columns = layout.tags[part], layout.vrs[part], layout.offsets[part], layout.lengths[part]
+    return run_of(*columns, end=end, implicit=implicit)
+
+
+def _reader(content: bytes) -> Read:
+    def read(start: int, length: int) -> bytes:
+        return content[start : start + length]
+
+    return read
 
 
 def _other_style(header: Header) -> Style:
@@ -280,9 +292,7 @@ def _blocks(pixels: NewPixels) -> Iterator[bytes]:
     yield from pixels.blocks()
 
 
-def _kept_frames(
-    old: _Old, header: Header, keep: Sequence[int]
-) -> tuple[Iterable[bytes], dict[int, Known | None]]:
+def _kept_frames(old: _Old, header: Header, keep: Sequence[int]) -> tuple[Iterable[bytes], dict[int, Known | None]]:
     """Return the pixel element of some frames, and the extended offset tables that go with it."""
     instance = read_instance(header)
     spans = [(instance.offsets[i], instance.lengths[i]) for i in keep if i < len(instance)]
@@ -292,7 +302,9 @@ def _kept_frames(
         length = sum(size for _, size in spans)
         vr = header.pixels.vr or "OW"
         frames = (old.read(*span) for span in spans)
-        return _chain(_pixel_header(old.style, length + length % 2, vr, header.pixels.tag), frames, b"\0" * (length % 2)), {}
+        return _chain(
+            _pixel_header(old.style, length + length % 2, vr, header.pixels.tag), frames, b"\0" * (length % 2)
+        ), {}
     places = [0]
     for _, size in spans:
         places.append(places[-1] + size)
@@ -317,4 +329,3 @@ def _extended_tables(header: Header, places: Sequence[int]) -> dict[int, Known |
     if _EXTENDED[2] in header.elements:
         tables[_EXTENDED[2]] = "UV", struct.pack("<Q", sum(places[i + 1] - places[i] - 8 for i in range(count)))
     return tables
-
