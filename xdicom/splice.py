@@ -29,7 +29,7 @@ from .runs import (
     walk_run,
 )
 from .source import Source
-from .walker import BIG_ENDIAN, DEFLATED, EXPLICIT, GE_PRIVATE, PIXELS, SEQUENCE_END, UNDEFINED, Layout
+from .walker import BIG_ENDIAN, DEFLATED, EXPLICIT, GE_PRIVATE, IMPLICIT, PIXELS, SEQUENCE_END, UNDEFINED, Layout
 from .writer import item_bytes
 
 _BLOCK = 4 << 20
@@ -103,7 +103,7 @@ def spliced(
             body = _new_pixels(old, pixels)
             wanted |= dict.fromkeys(_EXTENDED)
             if header.transfer_syntax not in NATIVE:
-                wanted[_META_SYNTAX] = "UI", EXPLICIT.encode()
+                wanted[_META_SYNTAX] = "UI", (IMPLICIT if old.style.implicit else EXPLICIT).encode()
         elif keep is not None:
             body, offsets = _kept_frames(old, header, keep)
             wanted |= offsets
