@@ -62,7 +62,7 @@ class Run(NamedTuple):
         return self.starts[0] if self.starts else self.end
 
     def value(self, buffer: bytes, tag: int) -> tuple[str, bytes] | None:
-        """Return VR ("" in implicit VR) and raw value of an element, of duplicates the last; None where there is none."""
+        """Return VR ("" in implicit VR) and raw value of an element, of duplicates the last; None if not there."""
         if tag not in self.tags:
             return None
         i = len(self.tags) - 1 - self.tags[::-1].index(tag)

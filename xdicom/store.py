@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from . import tags
 from .catalog import Catalog, Problem, Report
 from .columns import Column, Known
-from .editing import overlay_of, unchanged
+from .editing import check_instances, displaced, overlay_of, tied, unchanged, warn_of_pixels
 from .edits import HIDDEN, NEW, REMOVED, REPLACED, SAVED, Edits, Layer, Overlay
 from .errors import EditError, LockedError
 from .frames import Frames
 from .instance import INSTANCE_UID
 from .journal import Journal
-from .layers import Layers, hidden_rows
+from .layers import Layers, hidden_rows, with_edits
 from .lock import WriterLock
 from .naming import Instance, Paths
 from .rows import instances_of
@@ -283,13 +283,17 @@ class Store:
         layers = self.layers.under(prefix)
         changes: dict[Layer, Overlay] = {}
         undone: dict[Layer, list[int]] = {}
-        for layer in layers:
-            table, base = self.layers.table(layer), self.layers.base(layer)
-            if table is None or base is None:
+        tables = {layer: table for layer in layers if (table := self.layers.table(layer)) is not None}
+        check_instances(tables.values(), values)
+        for layer, table in tables.items():
+            base = self.layers.base(layer)
+            if base is None:
                 continue
-            overlay = overlay_of(table, values, vrs)
-            undone[layer] = [tag for tag, column in overlay.items() if unchanged(base, tag, column)]
-            changes[layer] = {tag: column for tag, column in overlay.items() if tag not in undone[layer]}
+            overlay = overlay_of(with_edits(base, self.edits.overlays().get(layer, {})), values, vrs)
+            same = [tag for tag, column in overlay.items() if unchanged(base, tag, column)]
+            undone[layer] = same + displaced(table, overlay)
+            changes[layer] = {tag: column for tag, column in overlay.items() if tag not in same}
+        warn_of_pixels(changes.values())
         self.edits.set_columns(changes, undone)
         self._refresh()
         now = {layer: key for key, found in self.layers.by_key().items() for layer in found}
@@ -302,7 +306,8 @@ class Store:
         if wanted is None:
             self.edits.forget(layers)
         else:
-            self.edits.forget_columns(layers, wanted)
+            overlays, wanted = self.edits.overlays(), list(wanted)
+            self.edits.set_columns({}, {layer: tied(overlays.get(layer, {}), wanted) for layer in layers})
         self._refresh()
         self.lock.release()
 

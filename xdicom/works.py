@@ -16,7 +16,7 @@ from .copying import changed_blocks
 from .edits import NEW, REMOVED, REPLACED, Layer, Overlay
 from .errors import BrokenFileError, SaveError
 from .frames import CHARSET, Frames
-from .groups import FRAME_GROUPS, SHARED_GROUPS, placed
+from .groups import FRAME_GROUPS, SHARED_GROUPS
 from .header import Header, read_header
 from .imagery import STORED_TAGS
 from .instance import INSTANCE_UID, read_instance
@@ -24,6 +24,7 @@ from .journal import Work
 from .layers import Layers, hidden_rows
 from .naming import Paths, new_uid
 from .pixelmodule import STALE_PRIVATE
+from .placing import placed
 from .rows import instances_of, row_headers, staged_rows, stored_bytes
 from .scan import SeriesKey
 from .source import Source, Stamp
