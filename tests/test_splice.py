@@ -12,9 +12,9 @@ from lossless import differences, flat, parsed, rest_is_same, wrong_group_length
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from xdicom.errors import BrokenFileError, NotDicomError, SaveError
-from xdicom.groups import placed
 from xdicom.header import read_header
 from xdicom.instance import read_instance
+from xdicom.placing import placed
 from xdicom.source import Source
 from xdicom.splice import NewPixels, spliced
 
