@@ -327,7 +327,7 @@ class _Editor:
 
     def set_private(self, name: PrivateTag, value: object) -> None:
         """Give all rows a private element, each in the block of its creator, which is made where there is none."""
-        places = self._frames._resolve(name)
+        places = self._frames.places(name)
         if value is None:
             for tag, rows in places.items():
                 raws, codes = self._frames.raw_values(tag)
