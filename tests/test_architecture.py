@@ -52,6 +52,10 @@ RESTRICTED = {
 
 # Parts of a noun whose facts are tested through the whole.
 TESTED_WITH = {
+    "anglesets": "demo",
+    "phantom": "demo",
+    "phantomstudy": "demo",
+    "relaxation": "demo",
     "changes": "edits",
     "columns": "tables",
     "copying": "saving",
