@@ -22,6 +22,7 @@ from .editing import check_instances, displaced, overlay_of, tied, unchanged, wa
 from .edits import HIDDEN, NEW, REMOVED, REPLACED, SAVED, Edits, Layer, Overlay
 from .errors import EditError, LockedError
 from .frames import Frames
+from .imagery import image_rows
 from .instance import INSTANCE_UID
 from .journal import Journal
 from .layers import Layers, hidden_rows, with_edits
@@ -239,7 +240,8 @@ class Store:
             if layer.kind == SAVED and base is not None:
                 values, codes = base.column(INSTANCE_UID)
                 stays = np.array([*(uid in fresh for uid in values), False], bool)[codes]
-                pseudo = {REPLACED: stays, REMOVED: ~stays}
+                is_image = np.isin(np.arange(len(base)), image_rows(base))  # reports, raw data and the like stay
+                pseudo = {REPLACED: stays, REMOVED: is_image & ~stays}
                 hidden[layer] = {tag: _marked(rows) for tag, rows in pseudo.items() if rows.any()}
         self.edits.stage_frames(key, frames, hidden, anew=True)
         self._refresh()
