@@ -47,6 +47,7 @@ STALE_PRIVATE = {
 }
 """Vendors' own scale of the stored integers: (creator, group, element)."""
 
+_COLOUR_SPACE = (0x00282000, 0x00282002)  # ICC profile and its name: of colours before and after
 # What belongs to one object or to several frames, and not to an image derived from one of them.
 _STALE_OBJECT = frozenset(
     {
@@ -172,6 +173,8 @@ def replace_pixels(header: Values, module: Values) -> dict[int, tuple[str, bytes
     """
     private = _of_creators(header, STALE_PRIVATE) | _of_creators(header, {NAN_PADDING})
     result = {tag: value for tag, value in header.items() if tag not in _STALE_PIXELS and tag not in private}
+    if _code(module, _SAMPLES) == _code(header, _SAMPLES) == _us(3)[1].strip(b"\0 "):
+        result |= {tag: header[tag] for tag in _COLOUR_SPACE if tag in header}
     result.update(module)
     if result[_PHOTOMETRIC][1] == b"MONOCHROME2" and _code(header, _PHOTOMETRIC) == b"MONOCHROME1":
         result[_PHOTOMETRIC] = "CS", b"MONOCHROME1"  # shown inverted, as before
