@@ -79,6 +79,15 @@ def test_scan_lists_problems(folder, capsys):
     assert re.search(r"^  a_00003\.dcm: the pixel data is truncated", out, re.MULTILINE)
 
 
+def test_scan_counts_what_is_broken(folder, capsys):
+    """A file that breaks off in the header is none of the images, and is counted."""
+    (folder / "broken.dcm").write_bytes(sorted(folder.glob("*.dcm"))[0].read_bytes()[:400])
+    code, out, _ = run(capsys, "scan", folder)
+    assert code == 1
+    assert "skipped: 1; broken: 1; problems: 1" in out
+    assert "  broken.dcm: the header is truncated" in out
+
+
 def test_problems_are_told_again(folder, capsys):
     """A second scan, which reads nothing, still ends with 1."""
     break_one(folder)
@@ -257,12 +266,19 @@ def test_no_progress_in_a_pipe(folder):
     assert b"\r" not in out
 
 
-@pytest.mark.parametrize("words", [[], ["fly"], ["scan"], ["tree", "a", "b"], ["demo", "--size"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["fly"], ["scan"], ["tree", "a", "b"], ["demo", "--size"]], ids=" ".join)
 def test_wrong_words_end_with_usage(capsys, words):
     """Words that are not understood end with 2 and the usage."""
     code, out, err = run(capsys, *words)
     assert (code, out) == (2, "")
     assert err.startswith("usage: xdicom")
+
+
+def test_no_words_show_help(capsys):
+    """Without a command there is help with examples, and the exit code is 2."""
+    code, out, err = run(capsys)
+    assert (code, err) == (2, "")
+    assert "xdicom demo" in out
 
 
 def test_version(capsys):

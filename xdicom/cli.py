@@ -44,11 +44,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 where all is well, 1 where `scan` lists a problem, 2 after an error, which is told in one line; 130 after
         Ctrl-C, 141 where nobody reads the output any more.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a tree on a terminal that knows ASCII only
-    command: Command = options.command
+    command: Command | None = getattr(options, "command", None)
+    if command is None:
+        parser.print_help()
+        return FAILED
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
@@ -72,14 +76,16 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"xdicom {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(metavar="COMMAND")
     demo = commands.add_parser(
         "demo",
         help="fit T1 of a phantom or of your own flip angles, and write it as DICOM",
         description="Without FOLDER a phantom study is made first. Nothing that exists is replaced.",
     )
     demo.add_argument("folder", nargs="?", help="a folder of DICOM with several flip angles; nothing in it is changed")
-    demo.add_argument("--out", default="xdicom-demo", help="a new or empty folder for all output (default: %(default)s)")
+    demo.add_argument(
+        "--out", default="xdicom-demo", help="a new or empty folder for all output (default: %(default)s)"
+    )
     demo.set_defaults(command=_demo)
     scan = commands.add_parser(
         "scan",
@@ -121,7 +127,8 @@ def _scan(options: argparse.Namespace) -> int:
     if options.json:
         _say(json.dumps({**report._asdict(), "problems": [problem._asdict() for problem in problems]}))
         return PROBLEMS if problems else ALL_WELL
-    _say(f"{report.files} files: {report.new} new, {report.changed} changed, {report.removed} removed since the last scan")
+    changes = f"{report.new} new, {report.changed} changed, {report.removed} removed since the last scan"
+    _say(f"{report.files} files: {changes}")
     _say(f"not DICOM and skipped: {report.skipped}; broken: {report.broken}; problems: {len(problems)}")
     for problem in problems:
         _say(f"  {escape(problem.path)}: {escape(problem.reason)}")

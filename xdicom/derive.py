@@ -38,6 +38,7 @@ Limits = tuple[float, float] | None
 Spacing = float | Sequence[float] | None
 
 _CLASS, _INSTANCE, _SERIES, _NUMBER = 0x00080016, 0x00080018, 0x0020000E, 0x00200013
+_BODY_PART, _LATERALITY = 0x00180015, 0x00200060
 _FRAMES, _POSITION, _LOCATION = 0x00280008, 0x00200032, 0x00201041
 _TEMPORAL, _TEMPORAL_COUNT = 0x00200100, 0x00200105
 _ATTRIBUTE_TAGS = {"b_value": "DiffusionBValue"}
@@ -385,6 +386,8 @@ def _synthetic(
             settle_class(described, create.MR_IMAGE)
             header = overlaid(described, with_charset(present))
             header = overlaid(header, {tag: raw for tag, raw in fixed.items() if tag not in module})
+            if _BODY_PART in header and not header.get(_LATERALITY, ("CS", b"?"))[1].strip():
+                del header[_LATERALITY]  # PS3.3 C.7.3.1: empty only where the part is unknown and may be paired
             made.append(header | {_INSTANCE: ("UI", new_uid().encode()), _NUMBER: ("IS", str(i + 1).encode())})
         return made
 
