@@ -52,23 +52,26 @@ RESTRICTED = {
 
 # Parts of a noun whose facts are tested through the whole.
 TESTED_WITH = {
-    "changes": "edits",
+    "changes": "guide",
     "columns": "tables",
-    "copying": "saving",
+    "creation": "database",
+    "edits": "statemachine",
     "errors": "stack",
     "imagery": "frames",
+    "imagetypes": "attributes",
+    "journal": "statemachine",
     "layers": "database",
-    "likeness": "derive",
+    "lock": "statemachine",
     "modules": "derive",
     "outline": "database",
-    "imagetypes": "attributes",
-    "reading": "records",
-    "setting": "edits",
-    "overlay": "derive",
-    "planes": "derive",
+    "reading": "database",
     "records": "database",
+    "replacing": "statemachine",
     "rows": "saving",
+    "setting": "guide",
     "store": "database",
+    "transfer": "guide",
+    "works": "statemachine",
 }
 
 
