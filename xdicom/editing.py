@@ -141,9 +141,14 @@ def warn_of_pixels(overlays: Iterable[Overlay]) -> None:
         )
 
 
+def _is_enhanced(frames: Frames) -> bool:
+    has_groups = SHARED_GROUPS in frames.columns or FRAME_GROUPS in frames.columns
+    return has_groups and EFFECTIVE_ECHO_TIME in frames.columns
+
+
 def displaced(frames: Frames, overlay: Overlay) -> list[int]:
     """Return the tags whose earlier edits give way: EchoTime and EffectiveEchoTime are one value in enhanced files."""
-    if EFFECTIVE_ECHO_TIME not in frames.columns:
+    if not _is_enhanced(frames):
         return []
     return [twin for tag, twin in _TWINS.items() if tag in overlay and twin not in overlay]
 
@@ -170,7 +175,7 @@ def _creator_of(tag: int) -> int:
 
 def with_twins(base: Frames, changes: Overlay) -> Overlay:
     """Return columns laid over an enhanced table, with the other name of an edited echo time."""
-    if EFFECTIVE_ECHO_TIME not in base.columns:
+    if not _is_enhanced(base):
         return changes
     for tag, twin in _TWINS.items():
         if tag in changes and twin not in changes:
