@@ -356,15 +356,16 @@ def test_any_values(shared, values):
         before = {name: series[name] for name in values}
         series.save()
         again = xd.database(shared)
-        assert {name: again.series()[0][name] for name in values} == before
-        for name, value in values.items():
-            read = series[name].item()
-            if isinstance(value, float):
-                assert read == pytest.approx(value, rel=1e-9)
-            elif isinstance(value, tuple):
-                assert read == pytest.approx(value)
-            else:
-                assert read == (value if value != "" else None)
+        read = {name: again.series()[0][name] for name in values}
         again.close()
+        assert read == before
+        for name, value in values.items():
+            found = series[name].item()
+            if isinstance(value, float):
+                assert found == pytest.approx(value, rel=1e-9)
+            elif isinstance(value, tuple):
+                assert found == pytest.approx(value)
+            else:
+                assert found == (value if value != "" else None)
     finally:
         database.close()

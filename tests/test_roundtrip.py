@@ -175,6 +175,8 @@ def test_twin_names_of_the_echo_time(real_copy):
     assert series.EchoTime == 6.5
     series.save()
     assert (series.EchoTime, series.EffectiveEchoTime) == ([6.5], [6.5])
+    with pytest.raises(EditError, match="one value in enhanced files"):
+        series[["EchoTime", "EffectiveEchoTime"]] = [1, 2]
 
 
 # New pixels of enhanced files --------------------------------------------------------------------------------------

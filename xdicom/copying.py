@@ -10,16 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from .columns import Known
-from .errors import SaveError
+from .errors import BrokenFileError, SaveError
 from .explicit import explicit_values
 from .frames import Files, Frames
+from .groups import FRAME_GROUPS, SHARED_GROUPS
 from .header import Header, inflated, read_header
-from .instance import read_instance
 from .modules import CHARSET
-from .overlay import overlaid
+from .overlay import has_text_beyond_ascii, overlaid
 from .parallel import scan_files
+from .placing import placed
 from .source import Source, Stamp
-from .tags import label
+from .splice import spliced
 from .walker import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT, walk_meta
 from .writer import Block, PixelForm, file_blocks, write_blocks
 
@@ -77,7 +78,7 @@ def changed_blocks(frames: Frames) -> Iterator[Block]:
     Parameters
     ----------
     frames
-        All frames of one file.
+        Frames of one file; where some of it are missing, they are left out.
 
     Raises
     ------
@@ -87,43 +88,73 @@ def changed_blocks(frames: Frames) -> Iterator[Block]:
     frames = frames.take(np.argsort(frames.number, kind="stable"))
     with open_unchanged(frames, 0) as source:
         header = read_header(source)
-        changes = _changes(frames, source, header)
-        implicit = header.layout.implicit and not header.relocated
-        items = {item.tag: (item.vr, bytes(item.raw)) for item in header.items() if item.tag >> 16 != 2}
-        values = explicit_values(items, implicit=implicit)
-        kept = {tag: value for tag, value in values.items() if tag not in changes or tag == CHARSET}
-        added = {tag: value for tag, value in changes.items() if value is not None}
-        elements = [(tag, vr, raw) for tag, (vr, raw) in overlaid(kept, added).items()]
-        if header.pixels is None:
-            yield from file_blocks(elements)
-            return
-        form, blocks = _pixels(source, header)
-        yield from file_blocks(elements, blocks, form=form)
+        before = _scanned(source)
+        count = len(before)
+        if not np.isin(frames.number, before.number).all() or len(np.unique(frames.number)) < len(frames):
+            raise SaveError(f"{os.fsdecode(source.path)!r} has {count} frames, and others were to be written: rescan()")
+        keep = frames.number.tolist() if len(frames) < count else None
+        try:
+            changes = placed(header, count, _changes(frames, before.take(frames.number)), keep=keep)
+        except (SaveError, BrokenFileError) as error:
+            raise SaveError(f"{os.fsdecode(source.path)!r} cannot be rewritten: {error}") from error
+        settled = _settled(header, changes)
+        if keep is not None or any(tag >> 16 == 2 for tag in header.layout.tags):
+            yield from spliced(source, header, settled, keep=keep)
+        else:
+            yield from _anew(source, header, settled)
 
 
-def _changes(frames: Frames, source: Source, header: Header) -> dict[int, Known | None]:
-    """Return the elements in which rows differ from their file: raw values by tag, None where removed."""
-    path = os.fsdecode(source.path)
+def _scanned(source: Source) -> Frames:
+    """Return the table of one file as it is."""
     tables, _ = scan_files(b"", [source.path], workers=1)
     table = next(iter(tables.values()), None)
     if table is None:
-        raise SaveError(f"{path!r} can no longer be read")
+        raise SaveError(f"{os.fsdecode(source.path)!r} can no longer be read")
     files = Files(b"", [source.path], np.array([source.stamp], np.int64))
-    before = Frames(files, table.file, table.number, table.offset, table.length, table.columns)
-    if not np.array_equal(before.number, frames.number):
-        raise SaveError(f"{path!r} has {len(before)} frames, and {len(frames)} of them were to be written: copy all")
-    inner = read_instance(header).columns
-    changes: dict[int, Known | None] = {}
-    for tag in sorted({*before.tags(), *frames.tags()}):
+    return Frames(files, table.file, table.number, table.offset, table.length, table.columns)
+
+
+def _changes(frames: Frames, before: Frames) -> dict[int, list[Known | None]]:
+    """Return the elements in which rows differ from their file, one value a row."""
+    changes = {}
+    for tag in sorted({*before.tags(), *frames.tags()} - {SHARED_GROUPS, FRAME_GROUPS}):
         old, new = _raw_by_row(before, tag), _raw_by_row(frames, tag)
-        if tag >> 16 == 2 or old == new:
-            continue
-        if tag in inner:
-            raise SaveError(f"{path!r} says {label(tag)} frame by frame, which cannot be rewritten yet: undo that edit")
-        if len(set(new)) > 1:
-            raise SaveError(f"{path!r} would need {len(set(new))} values of {label(tag)}, and has place for one")
-        changes[tag] = new[0]
+        if tag >> 16 != 2 and old != new:
+            changes[tag] = new
     return changes
+
+
+def _explicit(header: Header) -> dict[int, Known]:
+    """Return the elements of a file in explicit VR."""
+    items = {item.tag: (item.vr, bytes(item.raw)) for item in header.items() if item.tag >> 16 != 2}
+    return explicit_values(items, implicit=header.layout.implicit and not header.relocated)
+
+
+def _settled(header: Header, changes: Changes) -> dict[int, Known | None]:
+    """Return changes whose text and that of the file are in one character set."""
+    settled = dict(changes)
+    added = {tag: value for tag, value in changes.items() if value is not None and value[0]}
+    if CHARSET not in changes and not has_text_beyond_ascii(added):
+        return settled
+    values = _explicit(header)
+    kept = {tag: value for tag, value in values.items() if tag not in changes or tag == CHARSET}
+    laid = overlaid(kept, added)
+    settled |= {tag: laid[tag] for tag in added if tag in laid}
+    settled.pop(CHARSET, None)
+    if laid.get(CHARSET) != values.get(CHARSET):
+        settled[CHARSET] = laid.get(CHARSET)
+    return settled
+
+
+def _anew(source: Source, header: Header, changes: Changes) -> Iterator[Block]:
+    """Yield a file with file meta elements, which its source lacks."""
+    merged = {**_explicit(header), **changes}
+    elements = [(tag, *value) for tag, value in merged.items() if value is not None]
+    if header.pixels is None:
+        yield from file_blocks(elements)
+        return
+    form, blocks = _pixels(source, header)
+    yield from file_blocks(elements, blocks, form=form)
 
 
 def _raw_by_row(frames: Frames, tag: int) -> list[Known | None]:

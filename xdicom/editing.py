@@ -63,7 +63,19 @@ def overlay_of(frames: Frames, values: Values, vrs: Mapping[object, str]) -> Ove
         else:
             _check(name, plain[name])
             editor.set(name, plain[name])
-    return editor.result()
+    result = editor.result()
+    _refuse_two_echo_times(frames, result)
+    return result
+
+
+def _refuse_two_echo_times(frames: Frames, overlay: Overlay) -> None:
+    if not overlay.keys() >= _TWINS.keys() or not _enhanced_rows(frames).any():
+        return
+    one, other = (frames.with_columns({tag: overlay[tag]}).unique(tag) for tag in _TWINS)
+    if len(one) != len(other) or not np.allclose(one, other):
+        raise EditError(
+            f"EchoTime {list(one)} and EffectiveEchoTime {list(other)} are one value in enhanced files: set one"
+        )
 
 
 def _single(name: int | PrivateTag, value: object) -> object:
@@ -141,14 +153,9 @@ def warn_of_pixels(overlays: Iterable[Overlay]) -> None:
         )
 
 
-def _is_enhanced(frames: Frames) -> bool:
-    has_groups = SHARED_GROUPS in frames.columns or FRAME_GROUPS in frames.columns
-    return has_groups and EFFECTIVE_ECHO_TIME in frames.columns
-
-
 def displaced(frames: Frames, overlay: Overlay) -> list[int]:
     """Return the tags whose earlier edits give way: EchoTime and EffectiveEchoTime are one value in enhanced files."""
-    if not _is_enhanced(frames):
+    if not _enhanced_rows(frames).any():
         return []
     return [twin for tag, twin in _TWINS.items() if tag in overlay and twin not in overlay]
 
@@ -173,15 +180,26 @@ def _creator_of(tag: int) -> int:
     return tag >> 16 << 16 | tag >> 8 & 0xFF if tags.is_private(tag) and tag & 0xFFFF >= 0x1000 else -1
 
 
+def _enhanced_rows(frames: Frames) -> Rows:
+    """Say which rows have functional groups."""
+    columns = [frames.columns[tag] for tag in (SHARED_GROUPS, FRAME_GROUPS) if tag in frames.columns]
+    found: Rows = np.zeros(len(frames), bool)
+    for column in columns:
+        found |= column.all_codes(len(frames)) >= 0
+    return found
+
+
 def with_twins(base: Frames, changes: Overlay) -> Overlay:
-    """Return columns laid over an enhanced table, with the other name of an edited echo time."""
-    if not _is_enhanced(base):
+    """Return columns laid over a table, with the other name of an edited echo time where files are enhanced."""
+    edited = [tag for tag in _TWINS if tag in changes]
+    if len(edited) != 1 or not (rows := _enhanced_rows(base)).any():
         return changes
-    for tag, twin in _TWINS.items():
-        if tag in changes and twin not in changes:
-            column = changes[tag]
-            return {**changes, twin: column and Column([_as_twin(twin, raw) for raw in _raws(column)], column.codes)}
-    return changes
+    twin, column = _TWINS[edited[0]], changes[edited[0]]
+    known = [_as_twin(twin, raw) for raw in _raws(column)] if column else []
+    codes = column.all_codes(len(base)) if column else np.full(len(base), -1, np.int32)
+    raws, before = base.raw_values(twin)
+    laid = np.where(rows, np.where(codes < 0, -1, codes + len(raws)), before).astype(np.int32)
+    return {**changes, twin: Column([*raws, *known], laid).take(np.arange(len(laid)))}
 
 
 def _as_twin(tag: int, value: Known) -> Known:

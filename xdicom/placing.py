@@ -6,6 +6,7 @@ It decides; how functional groups are encoded is known in `groups`, how a file i
 import itertools
 import struct
 from collections.abc import Collection, Sequence
+from decimal import Decimal
 
 from .columns import Known
 from .encoding import encode
@@ -78,7 +79,7 @@ def placed(
 
 
 def _has_groups(header: Header) -> bool:
-    return header.pixels is not None and not header.elements.keys().isdisjoint((SHARED_GROUPS, FRAME_GROUPS))
+    return header.pixels is not None and any(tag in header.layout.tags for tag in (SHARED_GROUPS, FRAME_GROUPS))
 
 
 def _value(header: Header, tag: int) -> tuple[str, bytes] | None:
@@ -149,7 +150,10 @@ def _fewer_values(
     if len(texts) != count or count == 1:
         return {}
     if tag == _TIME_VECTOR:  # steps between frames, of which some are left out
-        times = [sum(map(float, texts[1 : i + 1])) for i in kept]
-        steps = [0.0, *(after - before for before, after in itertools.pairwise(times))]
+        try:
+            times = [sum(map(Decimal, (text.decode("ascii", "replace") for text in texts[1 : i + 1]))) for i in kept]
+        except ArithmeticError:
+            raise SaveError(f"{label(tag)} = {raw!r} are no numbers, so that no frame can be removed") from None
+        steps = [Decimal(0), *(after - before for before, after in itertools.pairwise(times))]
         return {tag: (vr, encode(tag, vr, steps))}
     return {tag: (vr, b"\\".join(texts[i] for i in kept))}

@@ -150,12 +150,13 @@ def _rewritten(
 
 def _check_text(header: Header, changes: Mapping[int, Known | None]) -> None:
     """Refuse text that the file's character set does not have."""
+    texts = {tag: new for tag, new in changes.items() if new and new[0] in TEXT_VRS and not new[1].isascii()}
+    if not texts:
+        return
     value = changes.get(CHARSET, ("CS", header.raw(CHARSET)) if CHARSET in header.elements else None)
     charset = value[1].decode("ascii", "replace").strip("\0 ") if value else ""
-    for tag, new in changes.items():
-        if new is None or new[0] not in TEXT_VRS or new[1].isascii():
-            continue
-        if "\ufffd" in decode_text(new[1], charset, names=new[0] == "PN") or not charset:
+    for tag, (vr, raw) in texts.items():
+        if not charset or "\ufffd" in decode_text(raw, charset, names=vr == "PN"):
             raise SaveError(
                 f"{label(tag)} is not text in its SpecificCharacterSet, {charset or 'ISO_IR 6'!r}: set it again"
             )
