@@ -1,4 +1,4 @@
-"""Every call of the user guide, one by one on real images, and all of them in the order of the guide on one database."""
+"""Every call of the user guide, one by one on real images, and all of them in its order on one database."""
 
 import shutil
 from pathlib import Path
