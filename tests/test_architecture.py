@@ -19,15 +19,16 @@ ORDER = """
     -- values: know no file
     charsets strings values keywords decoding encoding tags geometry columns selection
     -- one file
-    source walker header vendors codestream colour formats rescale decoders pixels instance locations quantise writer
-    explicit modules overlay pixelmodule splice
+    source walker writer explicit runs header groups vendors codestream colour formats rescale decoders pixels
+    instance locations quantise modules overlay pixelmodule placing splice
     -- one folder
-    imagery frames imagetypes attributes conditions naming folder tables packing scan rows parallel catalog copying staging editing
-    edits layers changes setting lock journal works
+    imagery frames imagetypes attributes conditions naming folder tables packing scan rows parallel catalog copying
+    staging editing edits layers changes setting lock journal works
     -- arrays
     dims advice stack placement coordinates array planes likeness resample apply
     -- faces
-    create store derive replacing transfer saving export display outline reading records database creation backend accessor wrappers
+    create store derive replacing transfer saving export display outline reading records database creation
+    backend accessor wrappers
     -- the demo and the command
     relaxation phantom phantomstudy anglesets demo cli
 """
@@ -51,6 +52,10 @@ RESTRICTED = {
 
 # Parts of a noun whose facts are tested through the whole.
 TESTED_WITH = {
+    "anglesets": "demo",
+    "phantom": "demo",
+    "phantomstudy": "demo",
+    "relaxation": "demo",
     "changes": "edits",
     "columns": "tables",
     "copying": "saving",

@@ -1,6 +1,7 @@
 """Facts about xdicom.derive: which headers the images of an array get, and what is staged."""
 
 import gc
+import subprocess
 import threading
 import warnings
 from dataclasses import replace
@@ -10,6 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 import xarray as xr
+from conftest import debian_tool
 from dciodvfy import errors
 from factories import AXIAL, OBLIQUE, make_enhanced, make_image, make_series
 from hypothesis import given, settings
@@ -476,6 +478,20 @@ def test_colour(tmp_path):
         series.new_sibling().set_xarray(array.isel(sample=[0, 1]))
 
 
+def test_colour_of_grey_images(tmp_path):
+    """Colour made of MR images, or of nothing, is a secondary capture: no MR image can hold it."""
+    series = opened(tmp_path / "in", slices=1)
+    grey = (series.to_xarray() % 256).astype("u1")
+    rgb = xr.concat([grey, grey, 255 - grey], "sample").transpose(..., "sample")
+    before = errors(next((tmp_path / "in").glob("*.dcm")))
+    (ds,) = derived(series, rgb, tmp_path / "out")
+    assert ds.SOPClassUID.name == "Secondary Capture Image Storage"
+    assert errors(next((tmp_path / "out").rglob("*.dcm"))) - before == set()
+    (ds,) = saved(xd.as_series(rgb.values, dims=("slice", "row", "column", "sample")), tmp_path / "new")
+    assert np.array_equal(ds.pixel_array, rgb.values[0])
+    assert errors(next((tmp_path / "new").rglob("*.dcm"))) == set()
+
+
 def test_images_without_geometry(tmp_path):
     """Where the source has no geometry, none is made up."""
     make_image(tmp_path / "in" / "a.dcm", np.arange(20, dtype=np.uint8).reshape(4, 5))
@@ -504,6 +520,30 @@ def test_derived_files_add_no_error(tmp_path, real_copy, name):
     before = errors(source)
     for path in (tmp_path / "out").rglob("*.dcm"):
         assert errors(path) - before == set()
+
+
+def test_values_of_pet_have_no_intercept(tmp_path):
+    """PET images must have RescaleIntercept 0, also where another one would hold the values better."""
+    pet = "1.2.840.10008.5.1.4.1.1.128"
+    series = opened(tmp_path / "in", change=lambda ds, i: setattr(ds, "SOPClassUID", pet), slope=1.0, intercept=0.0)
+    new = series.new_sibling()
+    new.set_ndarray(np.linspace(100.3, 200.7, 90).reshape(5, 6, 3))
+    assert (new.RescaleIntercept, new.SOPClassUID) == (0.0, pet)
+    assert np.allclose(new.ndarray().ravel(), np.linspace(100.3, 200.7, 90), atol=0.01)
+
+
+def test_dcentvfy_finds_no_contradiction(tmp_path, real_copy):
+    """Derived files agree with their source on patient, study and frame of reference."""
+    tool = debian_tool("dcentvfy", "dicom3tools")
+    folder = real_copy("ge-fmri-4d")
+    series = xd.database(folder).series()[0]
+    derived(series, series.to_xarray(dims=("InstanceNumber",)).isel(InstanceNumber=slice(0, 4)), tmp_path / "out")
+    sources = sorted(path for path in folder.rglob("*") if path.is_file() and ".xdicom" not in path.parts)
+    found = [
+        subprocess.run([tool, *paths], capture_output=True, check=False).stderr
+        for paths in (sources[:4], [*sources[:4], *(tmp_path / "out").rglob("*.dcm")])
+    ]
+    assert [text.count(b"Error") for text in found] == [0, 0]
 
 
 # New series --------------------------------------------------------------------------------------------------------

@@ -201,7 +201,7 @@ def t1_map(signal: xr.DataArray) -> xr.DataArray:
 
 
 def _elsewhere(series: Series) -> Series:
-    """Return an empty series of the same patient and study in memory, so that nothing is staged in the user's folder."""
+    """Return an empty series of the same patient and study in memory: nothing is staged in the user's folder."""
     names = ("PatientID", "PatientName"), ("StudyInstanceUID", "StudyDate", "StudyDescription")
     patient, study = ({name: series[name][0] for name in part if any(series[name])} for part in names)
     number = max([0, *(value for value in series.study["SeriesNumber"] if isinstance(value, int))]) + 1

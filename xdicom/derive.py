@@ -21,7 +21,7 @@ from .likeness import attribute_tags, changed_tags, nearest_rows
 from .modules import CHARSET, PATIENT_TAGS, STUDY_TAGS
 from .naming import new_uid
 from .overlay import has_text_beyond_ascii, overlaid
-from .pixelmodule import SourceImage, derived_header, pixel_module, replace_pixels, wants_zero_intercept
+from .pixelmodule import SourceImage, derived_header, pixel_module, replace_pixels, settle_class, wants_zero_intercept
 from .planes import encoded_geometry, geometry_tags
 from .rows import row_headers
 from .scan import SeriesKey
@@ -38,6 +38,7 @@ Limits = tuple[float, float] | None
 Spacing = float | Sequence[float] | None
 
 _CLASS, _INSTANCE, _SERIES, _NUMBER = 0x00080016, 0x00080018, 0x0020000E, 0x00200013
+_BODY_PART, _LATERALITY = 0x00180015, 0x00200060
 _FRAMES, _POSITION, _LOCATION = 0x00280008, 0x00200032, 0x00201041
 _TEMPORAL, _TEMPORAL_COUNT = 0x00200100, 0x00200105
 _ATTRIBUTE_TAGS = {"b_value": "DiffusionBValue"}
@@ -381,8 +382,12 @@ def _synthetic(
         for i, place in enumerate(index.tolist()):
             own = {**slices[place], **changes[i], **encoded_geometry(by_coords[i])}
             present = {tag: raw for tag, raw in own.items() if raw is not None}
-            header = overlaid(replace_pixels(shared, module), with_charset(present))
+            described = replace_pixels(shared, module)
+            settle_class(described, create.MR_IMAGE)
+            header = overlaid(described, with_charset(present))
             header = overlaid(header, {tag: raw for tag, raw in fixed.items() if tag not in module})
+            if _BODY_PART in header and not header.get(_LATERALITY, ("CS", b"?"))[1].strip():
+                del header[_LATERALITY]  # PS3.3 C.7.3.1: empty only where the part is unknown and may be paired
             made.append(header | {_INSTANCE: ("UI", new_uid().encode()), _NUMBER: ("IS", str(i + 1).encode())})
         return made
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .catalog import Catalog
-from .columns import Column, Known, Raw, Ref
+from .columns import Known, Raw, Ref
+from .editing import with_twins
 from .edits import GONE, HIDDEN, NEW, SAVED, TOKEN, Edits, Layer, Overlay
 from .frames import Frames
 from .imagery import STORED_TAGS, as_stored
@@ -136,13 +137,18 @@ class Layers:
 
 
 def laid_over(base: Frames, overlay: Overlay) -> Frames:
-    """Return a table with edited columns; what describes stored pixels is kept for reading them."""
-    changes: dict[int, Column | None] = {tag: column for tag, column in overlay.items() if tag >= 0}
-    for tag in STORED_TAGS & changes.keys() & base.columns.keys():
-        changes[as_stored(tag)] = base.columns[tag]
-    table = base.with_columns(changes)
+    """Return a table with edited columns, without rows that are removed or give way."""
+    table = with_edits(base, overlay)
     hidden = hidden_rows(base, overlay)
     return table.take(np.flatnonzero(~hidden)) if hidden.any() else table
+
+
+def with_edits(base: Frames, overlay: Overlay) -> Frames:
+    """Return a table with edited columns, all rows; what describes stored pixels is kept for reading them."""
+    changes = with_twins(base, {tag: column for tag, column in overlay.items() if tag >= 0})
+    for tag in STORED_TAGS & changes.keys() & base.columns.keys():
+        changes[as_stored(tag)] = base.columns[tag]
+    return base.with_columns(changes)
 
 
 def hidden_rows(base: Frames, overlay: Overlay, pseudo_tags: tuple[int, ...] = HIDDEN) -> NDArray[np.bool_]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from . import array as lazy
 from .dims import order_frames
+from .instance import INSTANCE_UID
 from .selection import SelectableArray
 from .stack import infer_dims, stack
 
@@ -57,8 +58,17 @@ def keep_alive(da: xr.DataArray, store: Store) -> None:
 
 
 def readable(frames: Frames) -> Frames:
-    """Return the rows that are images; raise where there are none, or one cannot be read."""
+    """Return the rows that are images; raise where there are none, or one cannot be read.
+
+    A damaged file does not count where another is the same instance, and whole.
+    """
     images = frames.images()
+    damaged = images.offset < 0
+    if damaged.any() and not damaged.all():
+        instances = np.stack([images.column(INSTANCE_UID)[1], images.number], axis=1)
+        whole = {tuple(instance) for instance in instances[~damaged].tolist()}
+        spare = [bad and tuple(one) in whole for bad, one in zip(damaged.tolist(), instances.tolist(), strict=True)]
+        images = images.take(np.flatnonzero(~np.array(spare)))
     (images if len(images) else frames).check_pixels()
     return images
 

@@ -29,7 +29,7 @@ def spoiled_echo(m0: ArrayLike, t1: ArrayLike, *, repetition_time: float, flip_a
     Examples
     --------
     >>> spoiled_echo(1000, 800, repetition_time=15, flip_angle=[5, 11]).round(1)
-    array([73.1, 96. ])
+    array([72.6, 96.8])
     """
     angle = np.deg2rad(np.asarray(flip_angle, np.float64))
     rest = np.exp(-repetition_time / np.asarray(t1, np.float64))
@@ -76,7 +76,7 @@ def fit_t1(
     values = np.asarray(signal, np.float64)
     angles = np.deg2rad(np.asarray(flip_angles, np.float64))
     if values.shape[-1:] != angles.shape or len(np.unique(angles)) < 2:
-        raise ValueError(f"{values.shape} values for flip angles {flip_angles}: expected one each, two that differ")
+        raise ValueError(f"{values.shape} values for flip angles {flip_angles!r}: expected one each, two that differ")
     t1 = np.full(values.shape[:-1], np.nan, np.float32)
     # A sum with inf or NaN is neither, and compares as False.
     mean = np.where(np.isfinite(values).all(axis=-1), values.sum(axis=-1) / len(angles), 0.0)

@@ -3,6 +3,7 @@
 How pixels are staged is known in `derive`, which frame an image resembles in `likeness`.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -75,7 +76,10 @@ def replace_images(
         _refuse_parts(images)
     plan = _plan(images, ordered, lead, rows, spacing)
     store.begin()
-    store.replace(key, computed(store, ordered, plan, limits=limits, progress=progress))
+    staged = computed(store, ordered, plan, limits=limits, progress=progress)
+    # Frames of one file are told apart by their numbers in it.
+    numbers = np.where(rows < 0, 0, images.number[rows]).astype(np.int32)
+    store.replace(key, dataclasses.replace(staged, number=numbers, _decoded={}))
 
 
 def matching_rows(images: Frames, array: xr.DataArray, lead: Sequence[str]) -> Rows:

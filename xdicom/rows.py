@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from .columns import ENCODING, STAGED, Known
 from .explicit import explicit_values
 from .frames import Frames
+from .groups import FRAME_GROUPS, SHARED_GROUPS
 from .instance import INSTANCE_UID
 from .naming import Instance
 from .scan import SeriesKey
@@ -24,10 +25,13 @@ _PATH_TAGS = (_PATIENT_ID, _STUDY_DATE, _STUDY_DESCRIPTION, _SERIES_NUMBER, _SER
 
 
 def row_headers(frames: Frames) -> list[Header]:
-    """Return the elements of each row in explicit VR, long ones read; group 2 and pseudo-tags left out."""
+    """Return the elements of each row in explicit VR, long ones read.
+
+    Left out are group 2, pseudo-tags and functional groups, whose elements are among those of their row.
+    """
     headers: list[Header] = [{} for _ in range(len(frames))]
     for tag in frames.tags():
-        if tag >> 16 == 2:
+        if tag >> 16 == 2 or tag in (SHARED_GROUPS, FRAME_GROUPS):
             continue
         raws, codes = frames.raw_values(tag)
         for header, code in zip(headers, codes.tolist(), strict=True):

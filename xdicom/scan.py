@@ -17,11 +17,10 @@ from . import tags
 from .columns import ENCODING, Known, Raw, Ref
 from .errors import BrokenFileError, NotDicomError
 from .formats import NATIVE
+from .groups import FRAME_GROUPS, SHARED_GROUPS
 from .header import Header, read_header
 from .instance import (
-    FRAME_GROUPS,
     NUMBER_OF_FRAMES,
-    SHARED_GROUPS,
     Instance,
     length_problem,
     native_frame_bits,

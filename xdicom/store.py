@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from . import tags
 from .catalog import Catalog, Problem, Report
 from .changes import Change, changes_of
 from .columns import Column, Known, Raw
+from .editing import check_instances, displaced, tied, warn_of_pixels
 from .edits import GONE, NEW, REMOVED, REPLACED, SAVED, TOKEN, Edits, Layer, Overlay
 from .errors import EditError, LockedError
 from .frames import Files, Frames
@@ -294,8 +294,10 @@ class Store:
                 continue
             hidden = hidden_rows(base, self.edits.overlays().get(layer, {}))
             overlay = {tag: spread(column, hidden) for tag, column in columns(table).items()}
-            undone[layer] = [tag for tag, column in overlay.items() if leaves(base, tag, column)]
-            changes[layer] = {tag: column for tag, column in overlay.items() if tag not in undone[layer]}
+            same = [tag for tag, column in overlay.items() if leaves(base, tag, column)]
+            undone[layer] = same + displaced(table, overlay)
+            changes[layer] = {tag: column for tag, column in overlay.items() if tag not in same}
+        warn_of_pixels(changes.values())
         self.edits.set_columns(changes, undone)
         self._refresh()
 
@@ -338,6 +340,8 @@ class Store:
         """
         self.begin()
         layers = self.layers.under(prefix)
+        tables = [table for layer in layers if (table := self.layers.table(layer)) is not None]
+        check_instances(tables, values)
         self._lay(layers, partial(overlay_for, values=values, vrs=vrs, setters=setters))
         return self._key_now(layers, prefix)
 
@@ -353,7 +357,8 @@ class Store:
             staged = [layer for layer in layers if layer.kind == NEW]
             tables = {layer: base for layer in staged if (base := self.layers.base(layer)) is not None}
             columns = {layer: taken_back(base, wanted, replaced) for layer, base in tables.items()}
-            self.edits.set_columns(columns, dict.fromkeys(layers, wanted))
+            overlays = self.edits.overlays()
+            self.edits.set_columns(columns, {layer: tied(overlays.get(layer, {}), wanted) for layer in layers})
         self._refresh()
         self.lock.release()
         return prefix if self.exists(prefix) else self._key_now(here, prefix)
@@ -474,30 +479,3 @@ def _discard(catalog: Catalog, lock: WriterLock, folder: str | os.PathLike[str] 
     catalog.close()
     if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def raw_values(values: Mapping[str, object]) -> dict[int, Known]:
-    """Encode values by tag or keyword into raw ones, in UTF-8 where text needs it.
-
-    Raises
-    ------
-    TagValueError
-        If a value does not fit its VR.
-    UnknownTagError
-        If a keyword does not exist.
-    """
-    by_tag = {tags.as_tag(name): value for name, value in values.items()}
-    charset = "" if _is_ascii(by_tag.values()) else "ISO_IR 192"
-    encoded: dict[int, Known] = {}
-    for tag, value in by_tag.items():
-        if value is None:
-            continue
-        vr = tags.concrete_vr(tag)
-        encoded[tag] = vr, tags.encode(tag, vr, value, charset=charset)
-    if charset:
-        encoded[_CHARSET] = "CS", charset.encode()
-    return encoded
-
-
-def _is_ascii(values: Iterable[object]) -> bool:
-    return all(str(value).isascii() for value in values)

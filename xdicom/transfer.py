@@ -3,7 +3,7 @@
 Records are known by store and key; whose methods these are is in `database`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from .naming import new_uid
 from .overlay import overlaid
 from .rows import row_headers
 from .scan import SeriesKey
-from .store import Store, raw_values
+from .store import Store
 
 Key = tuple[str, ...]
 Header = dict[int, Known]
@@ -157,3 +157,30 @@ def _laid_modules(table: Frames, *, header: Header, modules: frozenset[int]) -> 
     """Return the columns that give a table the modules of a header, and take away what that has not."""
     gone: Overlay = dict.fromkeys(tag for tag in table.tags() if tag in modules and tag not in header)
     return {**gone, **laid_columns(table, header)}
+
+
+def raw_values(values: Mapping[str, object]) -> dict[int, Known]:
+    """Encode values by tag or keyword into raw ones, in UTF-8 where text needs it.
+
+    Raises
+    ------
+    TagValueError
+        If a value does not fit its VR.
+    UnknownTagError
+        If a keyword does not exist.
+    """
+    by_tag = {tags.as_tag(name): value for name, value in values.items()}
+    charset = "" if _is_ascii(by_tag.values()) else "ISO_IR 192"
+    encoded: dict[int, Known] = {}
+    for tag, value in by_tag.items():
+        if value is None:
+            continue
+        vr = tags.concrete_vr(tag)
+        encoded[tag] = vr, tags.encode(tag, vr, value, charset=charset)
+    if charset:
+        encoded[_CHARSET] = "CS", charset.encode()
+    return encoded
+
+
+def _is_ascii(values: Iterable[object]) -> bool:
+    return all(str(value).isascii() for value in values)
