@@ -66,7 +66,7 @@ TESTED_WITH = {
     "modules": "derive",
     "outline": "database",
     "imagetypes": "attributes",
-    "reading": "records",
+    "reading": "database",
     "setting": "edits",
     "overlay": "derive",
     "planes": "derive",

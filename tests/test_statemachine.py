@@ -274,7 +274,13 @@ class Machine(RuleBasedStateMachine):
             ds = pydicom.dcmread(path)
             value = ds.pixel_array[0, 0] * ds.get("RescaleSlope", 1) + ds.get("RescaleIntercept", 0)
             assert ds.SOPInstanceUID not in found
-            found[ds.SOPInstanceUID] = (ds.PatientID, ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.get("EchoTime"), value)
+            found[ds.SOPInstanceUID] = (
+                ds.PatientID,
+                ds.StudyInstanceUID,
+                ds.SeriesInstanceUID,
+                ds.get("EchoTime"),
+                value,
+            )
         expected = {
             state.uids[number]: (state.patient, state.study, series, state.echo or None, value)
             for series, state in self.saved.items()
