@@ -1,4 +1,4 @@
-"""A folder on which every example of the user guide works: real images, resampled, of many slices and flip angles."""
+"""A folder on which every example of the user guide works: real images in a grid of slices and flip angles."""
 
 import shutil
 from collections.abc import Sequence

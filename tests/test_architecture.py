@@ -54,24 +54,19 @@ RESTRICTED = {
 TESTED_WITH = {
     "changes": "guide",
     "columns": "tables",
-    "creation": "database",
-    "edits": "statemachine",
     "errors": "stack",
     "imagery": "frames",
     "imagetypes": "attributes",
-    "journal": "statemachine",
+    "journal": "edits",
     "layers": "database",
-    "lock": "statemachine",
+    "lock": "edits",
     "modules": "derive",
     "outline": "database",
     "reading": "database",
     "records": "database",
-    "replacing": "statemachine",
     "rows": "saving",
     "setting": "guide",
     "store": "database",
-    "transfer": "guide",
-    "works": "statemachine",
 }
 
 

@@ -1,6 +1,7 @@
 """Facts about xdicom.attributes: lower_case names that work at every level, as dims and in conditions."""
 
 import inspect
+import sys
 
 import numpy as np
 import pytest
@@ -156,3 +157,142 @@ def test_real_slice_location(real_copy):
     assert list(series.SliceLocation) == []
     assert np.allclose(np.diff(series.slice_location), 1.0)
     assert series.to_xarray(dims=("slice_location",)).sizes["slice_location"] == 150
+
+
+# -- set
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """A series with magnitude and phase frames, open."""
+
+    def change(ds, index):
+        ds.ImageType = ["ORIGINAL", "PRIMARY", "MP"[index % 2], "ND"]
+
+    make_series(tmp_path / "data", 4, change=change)
+    with xd.database(tmp_path / "data") as database:
+        yield database.series()[0]
+
+
+@pytest.mark.parametrize("level", ["database", "patient", "study", "series"])
+def test_attributes_at_every_level(opened, level):
+    """A lower_case attribute is read and set at every level, and taken back."""
+    record = opened if level == "series" else getattr(opened, level)
+    assert record.image_type == ["MAGNITUDE", "PHASE"]
+    record["image_type"] = "REAL"
+    assert record.image_type == opened.image_type == ["REAL"]
+    record.restore("image_type")
+    assert opened.image_type == ["MAGNITUDE", "PHASE"]
+    assert opened.status() == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (["ORIGINAL", "PRIMARY", "M", "ND"], ["ORIGINAL", "PRIMARY", "P", "ND"]),
+        (["ORIGINAL", "PRIMARY", "M_FFE", "M", "FFE"], ["ORIGINAL", "PRIMARY", "P_FFE", "P", "FFE"]),
+        (["DERIVED", "PRIMARY", "MAGNITUDE"], ["DERIVED", "PRIMARY", "PHASE"]),
+        (["ORIGINAL", "PRIMARY", "OTHER"], ["ORIGINAL", "PRIMARY", "OTHER", "PHASE"]),
+        (["ORIGINAL"], ["ORIGINAL", "SECONDARY", "OTHER", "PHASE"]),
+        (None, ["DERIVED", "SECONDARY", "OTHER", "PHASE"]),
+    ],
+    ids=str,
+)
+def test_image_type_is_set_in_the_words_of_the_file(tmp_path, before, after):
+    """Terms of a vendor are replaced by the same vendor's, and all others stay."""
+    make_series(tmp_path / "data", 2, ImageType=before)
+    with xd.database(tmp_path / "data") as database:
+        database.image_type = "PHASE"
+        database.save()
+        assert database.ImageType == [tuple(after)]
+        assert database.image_type == "PHASE"
+
+
+def test_image_type_keeps_what_differs_between_frames(opened):
+    """Each frame keeps its other terms."""
+    opened.ImageType = ("ORIGINAL", "PRIMARY", "M", "ND")
+    part = opened.subseries(InstanceNumber=[1, 2])
+    part.ImageType = ("DERIVED", "SECONDARY", "M")
+    study = opened.study
+    study.image_type = "PHASE"
+    assert study.ImageType == [("DERIVED", "SECONDARY", "P"), ("ORIGINAL", "PRIMARY", "P", "ND")]
+
+
+@pytest.mark.parametrize("kind", ["WATER", "FAT", "IN_PHASE", "OUT_PHASE"])
+def test_signal_type(opened, kind):
+    """signal_type is UNKNOWN until it is set."""
+    assert opened.signal_type == "UNKNOWN"
+    opened.signal_type = kind
+    assert opened.signal_type == kind
+    assert opened.image_type == ["MAGNITUDE", "PHASE"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("image_type", "phase"), ("signal_type", "OIL"), ("image_type", None)])
+def test_types_that_do_not_exist(opened, name, value):
+    """Another term raises with those that there are."""
+    with pytest.raises(EditError, match="expected one of"):
+        setattr(opened, name, value)
+    assert opened.status() == []
+
+
+@pytest.mark.parametrize("name", ["YlGnBu", "gray", "viridis_r"])
+def test_colormap(opened, name):
+    """A colour map is kept in a private block of xdicom's, and removed again."""
+    assert opened.colormap == []
+    opened.colormap = name
+    opened.save()
+    assert opened.colormap == name
+    assert opened["xdicom", 0x0029, 0x02] == name
+    del opened.colormap
+    opened.save()
+    assert opened.colormap == []
+
+
+def test_a_colormap_that_matplotlib_lacks(opened):
+    """A name that matplotlib does not know raises with the nearest one."""
+    pytest.importorskip("matplotlib")
+    with pytest.raises(EditError, match="'Oranges'"):
+        opened.colormap = "Orange"
+    assert opened.status() == []
+
+
+def test_colormaps_without_matplotlib(opened, monkeypatch):
+    """Without matplotlib any name will do."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    opened.colormap = "mine"
+    assert opened.colormap == "mine"
+
+
+def test_window(opened):
+    """A window is (center, width); it is set as two tags, and a width must be positive."""
+    assert opened.window == []
+    opened.window = 40, 300.5
+    assert opened.window == [(40.0, 300.5)]
+    assert opened[["WindowCenter", "WindowWidth"]] == [[40.0], [300.5]]
+    for wrong in (40, (40,), (40, 0)):
+        with pytest.raises(EditError, match="window"):
+            opened.window = wrong
+    opened.WindowCenter, opened.WindowWidth = (40.0, 50.0), (300.0, 80.0)
+    assert opened.window == [(40.0, 300.0)]
+
+
+def test_b_value_is_set(opened):
+    """b_value is set as the standard's element."""
+    opened.b_value = 800
+    assert opened.b_value == 800.0
+    assert opened.DiffusionBValue == 800.0
+
+
+def test_what_is_derived_cannot_be_set(opened):
+    """slice_location follows from geometry; it and the affine cannot be set."""
+    with pytest.raises(EditError, match="slice_location"):
+        opened.slice_location = 3
+    with pytest.raises(AttributeError):
+        opened.affine = np.eye(4)
+
+
+def test_affine(tmp_path):
+    """series.affine leads from (column, row, slice) to the patient."""
+    make_series(tmp_path / "data", 3, layout=OBLIQUE)
+    with xd.database(tmp_path / "data") as database:
+        assert np.allclose(database.series()[0].affine, OBLIQUE.affine())

@@ -1,4 +1,4 @@
-"""Every call of the user guide, one by one on real images, and all of them in its order on one database."""
+"""Every call of the user guide, one by one on real images, and once all in the guide's order on one database."""
 
 import shutil
 from pathlib import Path
@@ -223,7 +223,7 @@ def test_subseries_by_tags(series):
 
 
 def random_noise():
-    """Return the array of the guide."""
+    """Return an array of ten slices."""
     return np.random.default_rng(0).normal(size=(10, 128, 192))
 
 

@@ -18,6 +18,8 @@ import xdicom as xd
 
 SHAPE = (2, 3)
 FIRST, STEP = 30.0, 4.0
+# No element, and one that is empty.
+SHOWN = {None: [], "": [None]}
 PATIENTS = ("P1", "P2", "P3")
 LEVELS = st.integers(0, 3)
 PICK = st.integers(0, 10**6)
@@ -30,7 +32,7 @@ class State:
 
     patient: str
     study: str
-    echo: float | None
+    echo: float | str | None
     pixels: dict[int, int]
     uids: dict[int, str] = field(default_factory=dict)
 
@@ -160,7 +162,7 @@ class Machine(RuleBasedStateMachine):
         array, places = images(pixels)
         record.set_ndarray(array, dims="slice_location", coords=[places])
         state = self.now[source]
-        self.now[record.key[2]] = State(state.patient, state.study, None, dict(pixels), self.instances(record))
+        self.now[record.key[2]] = State(state.patient, state.study, "", dict(pixels), self.instances(record))
 
     @precondition(lambda self: self.now)
     @rule(number=PICK, other=PICK)
@@ -258,7 +260,7 @@ class Machine(RuleBasedStateMachine):
             record = found[series]
             assert record.key == (state.patient, state.study, series)
             assert record.PatientID == [state.patient]
-            assert list(record.EchoTime) == ([] if state.echo is None else [state.echo])
+            assert list(record.EchoTime) == SHOWN.get(state.echo, [state.echo])
             assert self.instances(record) == state.uids
             array, places = images(state.pixels)
             values, coords = record.ndarray("slice_location", return_coords=True)
@@ -272,10 +274,15 @@ class Machine(RuleBasedStateMachine):
             ds = pydicom.dcmread(path)
             value = ds.pixel_array[0, 0] * ds.get("RescaleSlope", 1) + ds.get("RescaleIntercept", 0)
             assert ds.SOPInstanceUID not in found
-            keys = ds.PatientID, ds.StudyInstanceUID, ds.SeriesInstanceUID
-            found[ds.SOPInstanceUID] = (*keys, ds.get("EchoTime"), value)
+            found[ds.SOPInstanceUID] = (
+                ds.PatientID,
+                ds.StudyInstanceUID,
+                ds.SeriesInstanceUID,
+                ds.get("EchoTime"),
+                value,
+            )
         expected = {
-            state.uids[number]: (state.patient, state.study, series, state.echo, value)
+            state.uids[number]: (state.patient, state.study, series, state.echo or None, value)
             for series, state in self.saved.items()
             for number, value in state.pixels.items()
         }

@@ -36,6 +36,10 @@ REMOVED = -16
 # The rows that have a value give way to staged ones with the same SOPInstanceUID.
 REPLACED = -17
 HIDDEN = (REMOVED, REPLACED)
+# Of staged frames: the token that marks the saved rows which are removed for them or give way.
+TOKEN = -18
+# In place of such a token: removed for good.
+GONE: Raw = ("", b"1")
 
 
 class Layer(NamedTuple):
@@ -352,6 +356,8 @@ def inline(frames: Frames) -> dict[int, Column]:
     """Return columns with long values read, so that they need the files no more."""
     columns: dict[int, Column] = {}
     for tag in frames.columns:
+        if tag == TOKEN:
+            continue
         if tag >= 0:
             raws, codes = frames.raw_values(tag)
             values: list[Raw] = list(raws)

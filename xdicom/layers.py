@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .catalog import Catalog
-from .columns import Known, Ref
+from .columns import Known, Raw, Ref
 from .editing import with_twins
-from .edits import HIDDEN, NEW, REPLACED, SAVED, Edits, Layer, Overlay
+from .edits import GONE, HIDDEN, NEW, SAVED, TOKEN, Edits, Layer, Overlay
 from .frames import Frames
 from .imagery import STORED_TAGS, as_stored
-from .instance import INSTANCE_UID
 from .scan import GROUPING_TAGS, SeriesKey, series_key
 
 
@@ -76,26 +75,25 @@ class Layers:
         edited = [layer for layer in self._edits.overlays() if layer.kind == SAVED and layer.key[:size] == prefix]
         found = list(dict.fromkeys([*self.under(prefix), *edited]))
         found += [layer for layer in self.giving_way_to(found) if layer not in found]
-        gone = {uid for layer in found if layer.kind == SAVED for uid in self._giving_way(layer)}
+        gone = {token for layer in found if layer.kind == SAVED for token in self._giving_way(layer)}
         staged = [layer for layers in self.by_key().values() for layer in layers if layer.kind == NEW] if gone else []
-        return found + [layer for layer in staged if layer not in found and gone & self._instances(layer)]
+        return found + [layer for layer in staged if layer not in found and gone & self._tokens(layer)]
 
     def giving_way_to(self, staged: Iterable[Layer]) -> list[Layer]:
         """Return the saved tables with frames that give way to those of staged tables."""
-        fresh = {uid for layer in staged if layer.kind == NEW for uid in self._instances(layer)}
-        saved = [layer for layer in self._edits.overlays() if layer.kind == SAVED] if fresh else []
-        return [layer for layer in saved if fresh & self._giving_way(layer)]
+        tokens = {token for layer in staged if layer.kind == NEW for token in self._tokens(layer)}
+        saved = [layer for layer in self._edits.overlays() if layer.kind == SAVED] if tokens else []
+        return [layer for layer in saved if tokens & self._giving_way(layer)]
 
-    def _giving_way(self, layer: Layer) -> set[object]:
-        """Return the instances of a saved table for which there are staged frames."""
-        base, overlay = self.base(layer), self._edits.overlays().get(layer, {})
-        if base is None or REPLACED not in overlay:
-            return set()
-        return set(base.take(np.flatnonzero(hidden_rows(base, overlay, (REPLACED,)))).unique(INSTANCE_UID))
+    def _giving_way(self, layer: Layer) -> set[Raw]:
+        """Return the tokens of the staged frames to which rows of a saved table give way."""
+        overlay = self._edits.overlays().get(layer, {})
+        columns = [column for tag in HIDDEN if (column := overlay.get(tag)) is not None]
+        return {raw for column in columns for raw in column.values if raw != GONE}
 
-    def _instances(self, layer: Layer) -> set[object]:
+    def _tokens(self, layer: Layer) -> set[Raw]:
         base = self.base(layer)
-        return set() if base is None else set(base.unique(INSTANCE_UID))
+        return set(base.columns[TOKEN].values) if base is not None and TOKEN in base.columns else set()
 
     def moved_from(self, key: SeriesKey) -> dict[Layer, tuple[SeriesKey, Frames]]:
         """Return the staged tables that are under other keys now than they were staged under, if one is in the way."""

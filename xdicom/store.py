@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import threading
+import uuid
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -18,9 +19,9 @@ from numpy.typing import NDArray
 
 from .catalog import Catalog, Problem, Report
 from .changes import Change, changes_of
-from .columns import Column, Known
+from .columns import Column, Known, Raw
 from .editing import check_instances, displaced, tied, warn_of_pixels
-from .edits import NEW, REMOVED, REPLACED, SAVED, Edits, Layer, Overlay
+from .edits import GONE, NEW, REMOVED, REPLACED, SAVED, TOKEN, Edits, Layer, Overlay
 from .errors import EditError, LockedError
 from .frames import Files, Frames
 from .imagery import image_rows
@@ -40,9 +41,9 @@ _STUDY_DATE, _STUDY_TIME, _SERIES_NUMBER, _CHARSET = 0x00080020, 0x00080030, 0x0
 LEVELS = ("database", "patient", "study", "series")
 
 
-def _marked(rows: NDArray[np.bool_]) -> Column:
+def _marked(rows: NDArray[np.bool_], token: Raw) -> Column:
     """Return the pseudo-column that marks some rows."""
-    return Column([("", b"1")], np.where(rows, 0, -1).astype(np.int32))
+    return Column([token], np.where(rows, 0, -1).astype(np.int32))
 
 
 class Store:
@@ -256,7 +257,7 @@ class Store:
         """Stage frames in the place of all images of a series; those with a known SOPInstanceUID keep their file."""
         self.begin()
         self._make_way(key)
-        fresh = set(frames.unique(INSTANCE_UID))
+        fresh, token = set(frames.unique(INSTANCE_UID)), ("", uuid.uuid4().bytes)
         hidden: dict[Layer, Overlay] = {}
         instead, kept = [], []
         here = self.layers.by_key().get(key, [])
@@ -271,8 +272,9 @@ class Store:
                 stays = np.array([*(uid in fresh for uid in values), False], bool)[codes]
                 is_image = np.isin(np.arange(len(base)), image_rows(base))
                 pseudo = {REPLACED: stays, REMOVED: is_image & ~stays}
-                hidden[layer] = {tag: _marked(rows) for tag, rows in pseudo.items()}
-        self.edits.stage_frames(key, Frames.concat([*kept, frames]), hidden, instead)
+                hidden[layer] = {tag: _marked(rows, token) for tag, rows in pseudo.items()}
+        marked = frames.with_columns({TOKEN: Column([token])})
+        self.edits.stage_frames(key, Frames.concat([*kept, marked]), hidden, instead)
         self._refresh()
 
     def move(self, prefix: tuple[str, ...], columns: Callable[[Frames], Overlay]) -> tuple[str, ...]:
@@ -389,7 +391,7 @@ class Store:
         edits = self.edits.overlays()
         edited = [layer for layer in layers if layer in images or (layer.kind == SAVED and layer in edits)]
         written = {now[layer] for layer in edited if layer in now and self.layers.has_frames(now[layer])}
-        empty = [layer for layer in now if layer.kind == NEW and layer not in images and layer not in edited]
+        empty = [layer for layer in now if layer.kind == NEW and self._staged_images(layer) is None]
         fulfilled = [layer for layer in empty if self._is_fulfilled(now[layer], written)]
         if works or edited or fulfilled:
             self.journal.save(works, [*edited, *fulfilled], progress)
@@ -455,7 +457,7 @@ class Store:
         layers = self.layers.under(prefix)
         staged = [layer for layer in layers if layer.kind == NEW]
         saved = [*(layer for layer in layers if layer.kind == SAVED), *self.layers.giving_way_to(staged)]
-        gone: Overlay = {REMOVED: Column([("", b"1")])}
+        gone: Overlay = {REMOVED: Column([GONE])}
         self.edits.set_columns(dict.fromkeys(saved, gone), dict.fromkeys(saved, (REPLACED,)), staged)
         self._refresh()
 
