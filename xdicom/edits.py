@@ -8,40 +8,28 @@ import os
 import shutil
 import sqlite3
 import uuid
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import dask.array as da
 import numpy as np
+from numpy.typing import NDArray
 
-from .catalog import Catalog, SeriesTables
+from .catalog import Catalog
 from .columns import Column, Known, Raw
+from .errors import CatalogError
+from .folder import PRIVATE_NAME
 from .frames import Frames
-from .packing import pack_integers, pack_raws, unpack_integers, unpack_raws
+from .instance import INSTANCE_UID, uid_hash
+from .overlays import HIDDEN, NEW, REMOVED, REPLACED, SAVED, Layer, Overlay, Overlays
 from .scan import SeriesKey
+from .seriestables import SeriesTables
 from .staging import Progress, StagedArray, stage_array
 from .tables import Table
 
 PIXELS_FOLDER = "edits.zarr"
 
-
-SAVED, NEW = 0, 1
-# A pseudo-tag: the rows that have a value are removed.
-REMOVED = -16
-# The rows that have a value give way to staged ones with the same SOPInstanceUID.
-REPLACED = -17
-HIDDEN = (REMOVED, REPLACED)
-
-
-class Layer(NamedTuple):
-    """A table that edits are laid over: that of a series in the catalog (SAVED) or a staged one (NEW)."""
-
-    kind: int
-    key: SeriesKey
-
-
-Overlay = dict[int, Column | None]
+KEPT = "kept-"  # folders of files that staged frames still read, after a save took them from their place
 
 
 class Edits:
@@ -57,7 +45,10 @@ class Edits:
         self._catalog = catalog
         self._tables = SeriesTables(catalog.connection, catalog.root_bytes, "staged_")
         self._frames: dict[SeriesKey, Frames | None] = {}
-        self._overlays: dict[Layer, Overlay] | None = None
+        self._overlays = Overlays(catalog, self._base)
+
+    def _base(self, layer: Layer) -> Frames | None:
+        return self._catalog.frames(layer.key) if layer.kind == SAVED else self.frames(layer.key)
 
     def keys(self) -> list[SeriesKey]:
         """Return the keys of everything staged; those of new patients and studies end in ""."""
@@ -72,16 +63,32 @@ class Edits:
             return self._frames[key]
 
     def overlays(self) -> dict[Layer, Overlay]:
-        """Return the edited columns of every table that has some; None where an element is removed."""
-        with self._catalog.lock:
-            if self._overlays is None:
-                self._overlays = {}
-                for kind, *parts, tag, raws, codes in self._catalog.connection.execute("SELECT * FROM edit"):
-                    layer = Layer(kind, SeriesKey(*parts))
-                    rows = None if codes is None else unpack_integers(codes, np.int32)
-                    column = None if raws is None else Column(unpack_raws(raws), rows)
-                    self._overlays.setdefault(layer, {})[tag] = column
-            return self._overlays
+        """Return the edited columns of every table as it is now; None where an element is removed."""
+        return self._overlays.aligned()
+
+    def aside(self) -> dict[Layer, Overlay]:
+        """Return the edits whose files changed outside or went; only dropping them ends that."""
+        return self._overlays.aside()
+
+    def layers(self) -> list[Layer]:
+        """Return the tables that have edits, set aside or not."""
+        return self._overlays.layers()
+
+    def has_files(self, key: SeriesKey) -> bool:
+        """Say whether a staged record has more than its placeholder."""
+        frames = self.frames(key)
+        return frames is not None and bool((frames.file >= 0).any())
+
+    def is_aside(self, frames: Frames) -> NDArray[np.bool_]:
+        """Say which staged rows are new pixels of a file that changed outside or went."""
+        return self._has_uid(frames, self._overlays.aside_uids())
+
+    @staticmethod
+    def _has_uid(frames: Frames, hashes: set[int]) -> NDArray[np.bool_]:
+        if not hashes:
+            return np.zeros(len(frames), bool)
+        values, codes = frames.column(INSTANCE_UID)
+        return np.array([*(uid_hash(str(value)) in hashes for value in values), False], bool)[codes]
 
     def set_columns(self, changes: Mapping[Layer, Overlay], undone: Mapping[Layer, Iterable[int]]) -> None:
         """Stage edited columns, each in place of an earlier edit of the same tag, and drop others; all or none.
@@ -93,57 +100,98 @@ class Edits:
         undone
             Tags by table whose earlier edits are dropped.
         """
-        with self._catalog.transaction() as connection:
+        with self._changing() as connection:
             for layer, dropped in undone.items():
-                self._forget_columns(connection, [layer], dropped)
-            self._write_columns(connection, changes)
-        self._overlays = None
+                self._overlays.drop(connection, [layer], dropped)
+            self._overlays.write(connection, changes)
 
-    def forget_columns(self, layers: Iterable[Layer], wanted: Iterable[int] | None = None) -> None:
-        """Drop the edits of tables, or those of some tags."""
-        with self._catalog.transaction() as connection:
-            self._forget_columns(connection, layers, wanted)
-        self._overlays = None
-
-    @staticmethod
-    def _forget_columns(
-        connection: sqlite3.Connection, layers: Iterable[Layer], wanted: Iterable[int] | None = None
-    ) -> None:
-        for layer in layers:
-            if wanted is None:
-                connection.execute(f"DELETE FROM edit WHERE {_IS_LAYER}", [layer.kind, *layer.key])
-            else:
-                rows = [(layer.kind, *layer.key, tag) for tag in wanted]
-                connection.executemany(f"DELETE FROM edit WHERE {_IS_LAYER} AND tag = ?", rows)
+    def forget_columns(self, layers: Iterable[Layer], wanted: Iterable[int]) -> None:
+        """Drop the edits of some tags of tables."""
+        with self._changing() as connection:
+            self._overlays.drop(connection, layers, wanted)
 
     def forget(self, layers: Iterable[Layer]) -> None:
         """Drop the edits of tables and, where they are staged, these tables; their pixels are swept later."""
-        with self._catalog.transaction() as connection:
-            self.forget_within(connection, list(layers))
-        self.refresh()
+        with self._changing() as connection:
+            for layer in layers:
+                self._overlays.drop(connection, [layer])
+                if layer.kind == NEW:
+                    self._drop_table(connection, layer.key)
+        self._frames.clear()
 
-    def forget_within(self, connection: sqlite3.Connection, layers: Iterable[Layer]) -> None:
-        """Drop edits and staged tables in a transaction of the caller's."""
+    @contextmanager
+    def _changing(self) -> Iterator[sqlite3.Connection]:
+        """Hold one transaction, whose outcome is read anew."""
+        try:
+            with self._catalog.transaction() as connection:
+                yield connection
+        finally:
+            self._overlays.refresh()
+
+    def _drop_table(self, connection: sqlite3.Connection, key: SeriesKey) -> None:
+        self._tables.delete(key)
+        connection.execute("DELETE FROM follows WHERE (patient, study, series) = (?, ?, ?)", key)
+
+    def settle_within(
+        self, connection: sqlite3.Connection, layers: Iterable[Layer], paths: set[bytes], uids: set[str]
+    ) -> None:
+        """Drop what a save made permanent, in a transaction of the caller's and before the catalog learns of it.
+
+        Parameters
+        ----------
+        layers
+            The tables that were saved.
+        paths, uids
+            Of the files that could not be put in place: their edits stay, as do those set aside.
+        """
+        failed = {uid_hash(uid) for uid in uids} | self._overlays.aside_uids()
         for layer in layers:
-            self._forget_columns(connection, [layer])
-            if layer.kind == NEW:
+            if layer.kind == SAVED:
+                self._overlays.settle(connection, layer, paths.__contains__)
+                continue
+            table = self._tables.read(layer.key)
+            frames = self.frames(layer.key)
+            stays = np.zeros(0, bool) if frames is None else self._has_uid(frames, failed)
+            if table is None or frames is None or not stays.any():
+                self._overlays.drop(connection, [layer])
+                self._drop_table(connection, layer.key)
+            else:
                 self._tables.delete(layer.key)
-                connection.execute("DELETE FROM follows WHERE (patient, study, series) = (?, ?, ?)", layer.key)
+                self._tables.insert(layer.key, table.take(np.flatnonzero(stays | (frames.file < 0))))
 
     def refresh(self) -> None:
         """Read everything anew when it is next asked for."""
-        self._overlays = None
+        self._overlays.refresh()
         self._frames.clear()
+
+    def realign(self) -> None:
+        """Lay the edits out anew, after files came, changed or went."""
+        self._overlays.refresh()
 
     def sweep(self) -> None:
         """Remove staged pixels that nothing refers to; for the writer only."""
         folder = self._catalog.private / PIXELS_FOLDER
-        with self._catalog.lock:
-            paths = [row[0] for row in self._catalog.connection.execute("SELECT path FROM staged_file")]
-        used = {os.fsdecode(path) for path in paths}
-        for array in folder.iterdir() if folder.is_dir() else ():
-            if not any(path.startswith(f"{array}{os.sep}") for path in used):
+        there = list(folder.iterdir()) if folder.is_dir() else []
+        if not there:
+            return
+        with self._catalog.transaction():
+            used = self._tables.drop_unused_files()
+        root = os.fsdecode(self._catalog.root_bytes)
+        kept = {os.path.join(root, os.fsdecode(path)) for path in used}
+        for array in there:
+            if not any(path.startswith(f"{array}{os.sep}") for path in kept):
                 shutil.rmtree(array, ignore_errors=True)
+
+    def keep_sources(self, connection: sqlite3.Connection, kept: Mapping[bytes, bytes]) -> None:
+        """Let staged frames read files that a save takes away by other names, in a transaction of the caller's."""
+        rows = [(new, old) for old, new in kept.items()]
+        connection.executemany("UPDATE staged_file SET path = ? WHERE path = ?", rows)
+
+    def sources(self) -> set[bytes]:
+        """Return the user's files that staged frames read, relative to the folder."""
+        with self._catalog.lock:
+            found = {row[0] for row in self._catalog.connection.execute("SELECT path FROM staged_file")}
+        return {path for path in found if not path.startswith((PRIVATE_NAME.encode(), b"/"))}
 
     def source_of(self, key: SeriesKey) -> SeriesKey | None:
         """Return the series that a new series follows, or None."""
@@ -170,7 +218,7 @@ class Edits:
         columns = {tag: Column([raw]) for tag, raw in header.items()}
         nothing, nowhere = np.zeros(1, np.int32), np.full(1, -1, np.int64)
         table = Table(np.full(1, -1, np.int32), nothing, nowhere, nowhere, columns)
-        with self._catalog.transaction() as connection:
+        with self._changing() as connection:
             self._tables.append(key, table)
             if source is not None:
                 connection.execute("INSERT OR REPLACE INTO follows VALUES (?, ?, ?, ?, ?, ?)", [*key, *source])
@@ -179,12 +227,14 @@ class Edits:
     def stage_pixels(self, array: da.Array, frame_ndim: int = 2, progress: Progress | None = None) -> StagedArray:
         """Write pixels where staged ones are kept; nothing refers to them until `stage_frames`."""
         folder = self._catalog.private / PIXELS_FOLDER
-        folder.mkdir(mode=0o700, exist_ok=True)
         target = folder / uuid.uuid4().hex
         try:
+            folder.mkdir(mode=0o700, exist_ok=True)
             return stage_array(array, target, frame_ndim, progress)
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(target, ignore_errors=True)
+            if type(error) is OSError:
+                raise CatalogError(f"the pixels cannot be staged: {error.strerror or error}") from error
             raise
 
     def stage_frames(
@@ -204,40 +254,22 @@ class Edits:
             Whether the frames take the place of all that were staged in the series before.
         """
         stamps = [tuple(row) for row in frames.files.stamps.tolist()]
-        files = list(zip(_absolute(frames), stamps, strict=True))
-        with self._catalog.transaction() as connection:
+        files = list(zip(self._relative(frames), stamps, strict=True))
+        with self._changing() as connection:
             if anew:
                 self._tables.delete(key)
-                self._forget_columns(connection, [Layer(NEW, key)])
+                self._overlays.drop(connection, [Layer(NEW, key)])
             first = self._tables.add_files(files)  # type: ignore[arg-type]
             table = Table(frames.file + np.int32(first), frames.number, frames.offset, frames.length, frames.columns)
             self._tables.append(key, table)
-            self._write_columns(connection, hidden or {})
-        self.refresh()
+            self._overlays.write(connection, hidden or {})
+        self._frames.clear()
 
-    @staticmethod
-    def _write_columns(connection: sqlite3.Connection, changes: Mapping[Layer, Overlay]) -> None:
-        rows = [
-            (layer.kind, *layer.key, tag, *_packed(column))
-            for layer, overlay in changes.items()
-            for tag, column in overlay.items()
-        ]
-        connection.executemany("INSERT OR REPLACE INTO edit VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
-
-
-_IS_LAYER = "kind = ? AND patient = ? AND study = ? AND series = ?"
-
-
-def _packed(column: Column | None) -> tuple[bytes | None, bytes | None]:
-    if column is None:
-        return None, None
-    return pack_raws(column.values), None if column.codes is None else pack_integers(column.codes)
-
-
-def _absolute(frames: Frames) -> list[bytes]:
-    """Return the paths of files, which os.path.join takes as they are."""
-    root = Path(frames.files.root.decode("utf-8", "surrogateescape"))
-    return [bytes(root / path.decode("utf-8", "surrogateescape")) for path in frames.files.paths]
+    def _relative(self, frames: Frames) -> list[bytes]:
+        """Return the paths of files: relative where they are in the folder, which may be moved, else absolute."""
+        root, here = frames.files.root, os.path.join(self._catalog.root_bytes, b"")
+        paths = [os.path.join(root, path) for path in frames.files.paths]
+        return [path.removeprefix(here) for path in paths]
 
 
 def inline(frames: Frames) -> dict[int, Column]:
@@ -251,3 +283,6 @@ def inline(frames: Frames) -> dict[int, Column]:
         else:
             columns[tag] = frames.columns[tag]
     return columns
+
+
+__all__ = ["HIDDEN", "NEW", "REMOVED", "REPLACED", "SAVED", "Edits", "Layer", "Overlay", "inline"]

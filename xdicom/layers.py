@@ -57,8 +57,9 @@ class Layers:
     def ever_under(self, prefix: tuple[str, ...]) -> list[Layer]:
         """Return the tables that are under a record now or were at the last save, removed ones too."""
         size = len(prefix)
-        edited = [layer for layer in self._edits.overlays() if layer.key[:size] == prefix]
-        return list(dict.fromkeys([*self.under(prefix), *edited]))
+        now = self.under(prefix)  # first, for it sees what other processes wrote
+        edited = [layer for layer in self._edits.layers() if layer.key[:size] == prefix]
+        return list(dict.fromkeys([*now, *edited]))
 
     def _key_now(self, layer: Layer, overlay: Overlay) -> SeriesKey | None:
         """Return the key that edits give a table, or None where nothing is left of it."""
@@ -73,8 +74,11 @@ class Layers:
 
     def base(self, layer: Layer) -> Frames | None:
         """Return a table without the edits."""
-        source = self._catalog if layer.kind == SAVED else self._edits
-        return source.frames(layer.key)
+        if layer.kind == SAVED:
+            return self._catalog.frames(layer.key)
+        table = self._edits.frames(layer.key)
+        aside = None if table is None else self._edits.is_aside(table)
+        return table if table is None or aside is None or not aside.any() else table.take(np.flatnonzero(~aside))
 
     def table(self, layer: Layer) -> Frames | None:
         """Return a table with the edits laid over it."""

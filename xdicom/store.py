@@ -8,31 +8,35 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import tags
 from .catalog import Catalog, Problem, Report
 from .columns import Column, Known
 from .editing import overlay_of, unchanged
-from .edits import HIDDEN, NEW, REMOVED, REPLACED, SAVED, Edits, Layer, Overlay
-from .errors import EditError, LockedError
+from .edits import NEW, REMOVED, REPLACED, SAVED, Edits, Layer, Overlay
+from .errors import EditError, LockedError, SaveError
 from .frames import Frames
 from .instance import INSTANCE_UID
 from .journal import Journal
 from .layers import Layers, hidden_rows
 from .lock import WriterLock
 from .naming import Instance, Paths
-from .scan import SeriesKey
-from .tags import PrivateTag
+from .rawvalues import raw_values
 from .rows import instances_of
+from .scan import SeriesKey
+from .status import Change, changes_under, label_of
+from .tags import PrivateTag
 from .works import new_files, works_of
 
-_STUDY_DATE, _STUDY_TIME, _SERIES_NUMBER, _CHARSET = 0x00080020, 0x00080030, 0x00200011, 0x00080005
+_STUDY_DATE, _STUDY_TIME, _SERIES_NUMBER = 0x00080020, 0x00080030, 0x00200011
+Method = TypeVar("Method", bound=Callable[..., Any])
 LEVELS = ("database", "patient", "study", "series")
 
 
@@ -41,13 +45,26 @@ def _marked(rows: NDArray[np.bool_]) -> Column:
     return Column([("", b"1")], np.where(rows, 0, -1).astype(np.int32))
 
 
-class Change(NamedTuple):
-    """One staged edit: the series, the tag (or what else was done), and its values before and after."""
+def _seeing_one_state(method: Method) -> Method:
+    """Let a method of a store see one committed state."""
 
-    series: SeriesKey
-    what: str
-    before: tags.UniqueValues
-    after: tags.UniqueValues
+    @wraps(method)
+    def reads(self: "Store", *args: Any, **kwargs: Any) -> Any:
+        with self.reading():
+            return method(self, *args, **kwargs)
+
+    return cast(Method, reads)
+
+
+def _writing_alone(method: Method) -> Method:
+    """Let a method of a store run as the folder's only writer."""
+
+    @wraps(method)
+    def writes(self: "Store", *args: Any, **kwargs: Any) -> Any:
+        with self.writing():
+            return method(self, *args, **kwargs)
+
+    return cast(Method, writes)
 
 
 class Store:
@@ -57,9 +74,12 @@ class Store:
     ----------
     path
         The folder; None for a temporary one.
+    timeout
+        Seconds that an edit waits for another writer.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None = None, *, timeout: float = 10.0) -> None:
+        self.timeout = timeout
         self.in_memory = path is None
         folder = tempfile.mkdtemp(prefix="xdicom-") if path is None else path
         try:
@@ -77,18 +97,22 @@ class Store:
         self.lock = WriterLock(self.catalog.private)
         self._lock = threading.RLock()
         self._order: dict[SeriesKey, tuple[object, ...]] = {}
-        self._finalizer = weakref.finalize(self, _discard, self.catalog, self.lock, folder if self.in_memory else None)
-        if self.journal.is_pending():
+        self._finalizer = weakref.finalize(
+            self, _discard, os.getpid(), self.catalog, self.lock, folder if self.in_memory else None
+        )
+        self._unfinished = ""
+        if self.journal.is_untidy():
             self._recover()
 
     def _recover(self) -> None:
         """Finish an interrupted save, if the process that runs it is dead."""
         try:
             self.lock.acquire(timeout=0)
+            self.journal.recover()
         except LockedError:
             return
-        try:
-            self.journal.recover()
+        except OSError as error:  # the files can be read all the same, as they were before the save
+            self._unfinished = str(error.strerror or error)
         finally:
             self.lock.release()
 
@@ -99,11 +123,43 @@ class Store:
         ------
         LockedError
             If another process is writing, with its name.
+        SaveError
+            If an interrupted save cannot be finished.
         """
         if not self.lock.held:
-            self.lock.acquire()
+            self.lock.acquire(self.timeout)
+            self._become_writer()
+        elif not self.lock.is_ours():
+            raise LockedError("the lock of this database was taken away: close it and open it again")
+        elif self.journal.is_pending():
+            self._become_writer()
+
+    def _become_writer(self) -> None:
+        try:
             self.journal.recover()
             self.edits.sweep()
+        except OSError as error:
+            self.lock.release()
+            raise SaveError(f"an interrupted save cannot be finished: {error.strerror or error}") from error
+        self._unfinished = ""
+        if self.catalog.leave_memory():
+            self.catalog.rescan()
+        self._refresh()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the folder's only writer, and the only thread of this process that writes, for one operation."""
+        with self._lock:
+            self.begin()
+            yield
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """See one committed state in an operation, whatever other processes write meanwhile."""
+        if self.catalog.is_outdated():
+            self.rescan()
+        with self.catalog.reading():
+            yield
 
     @property
     def root(self) -> Path:
@@ -123,20 +179,32 @@ class Store:
 
     def rescan(self, progress: Callable[[int, int], None] | None = None) -> Report:
         """Read what is new or changed in the folder."""
-        report = self.catalog.rescan(progress)
-        self._refresh()
+        with self.catalog.lock:
+            report = self.catalog.rescan(progress, in_memory=self.lock.is_taken())
+            self._refresh()
         return report
 
     def _refresh(self) -> None:
         self._order.clear()
+        self.edits.realign()
         self.layers.refresh()
 
+    @_seeing_one_state
     def problems(self) -> list[Problem]:
-        """Return what is wrong with files."""
-        return self.catalog.problems()
+        """Return what is wrong with files, and which edits are set aside."""
+        found = self.catalog.problems()
+        for layer, overlay in self.edits.aside().items():
+            names = ", ".join(label_of(tag) for tag in sorted(overlay))
+            reason = f"files changed or went under staged edits of {names}: these are set aside, restore() drops them"
+            found.append(Problem(f"series {layer.key.series}", reason))
+        if self._unfinished:
+            reason = f"a save was interrupted and cannot be finished: {self._unfinished}"
+            found.append(Problem(os.fspath(self.catalog.private), reason))
+        return found
 
     # -- keys
 
+    @_seeing_one_state
     def keys(self, prefix: tuple[str, ...] = (), *, placeholders: bool = False) -> list[SeriesKey]:
         """Return the keys of the series under a record, ordered as S10 says.
 
@@ -151,12 +219,14 @@ class Store:
         chosen = [key for key in found if key.series or placeholders]
         return sorted(chosen, key=self._sort_key)
 
+    @_seeing_one_state
     def children(self, prefix: tuple[str, ...]) -> list[tuple[str, ...]]:
         """Return the keys one level below a record, in order."""
         size = len(prefix) + 1
         keys = [key[:size] for key in self.keys(prefix, placeholders=True)]
         return [key for key in dict.fromkeys(keys) if key[-1]]
 
+    @_seeing_one_state
     def exists(self, key: tuple[str, ...]) -> bool:
         """Say whether a record is there."""
         return not key or bool(self.keys(key, placeholders=True))
@@ -174,10 +244,12 @@ class Store:
 
     # -- frames
 
+    @_seeing_one_state
     def frames(self, key: SeriesKey) -> Frames | None:
         """Return the rows of one series, or the placeholder of a new record, or None."""
         return self.layers.frames(key)
 
+    @_seeing_one_state
     def tables(self, prefix: tuple[str, ...], *, placeholders: bool = True) -> list[Frames]:
         """Return the rows of every series under a record, one table a series.
 
@@ -192,6 +264,7 @@ class Store:
         real = [table for table in tables if (table.file >= 0).any()]
         return real if real or not placeholders else tables
 
+    @_seeing_one_state
     def nbytes(self, key: SeriesKey) -> int:
         """Return the size of a series' files, and of its staged frames, in bytes."""
         size = 0
@@ -202,13 +275,16 @@ class Store:
                 size += int(sizes.sum())
         return size
 
+    @_seeing_one_state
     def is_unsaved(self, key: SeriesKey) -> bool:
         """Say whether a series has something staged."""
-        edited = self.edits.overlays()
-        return any(layer.kind == NEW or layer in edited for layer in self.layers.by_key().get(key, ()))
+        layers = self.layers.by_key().get(key, ())
+        edited = self.edits.layers()
+        return any(layer.kind == NEW or layer in edited for layer in layers)
 
     # -- new records
 
+    @_writing_alone
     def add(self, key: SeriesKey, values: Mapping[int, Known], *, source: SeriesKey | None = None) -> None:
         """Stage a new record; what is above it must exist.
 
@@ -217,21 +293,20 @@ class Store:
         EditError
             If a record with this key exists.
         """
-        self.begin()
         if self.exists(tuple(part for part in key if part)):
             raise EditError(f"there is a {LEVELS[sum(map(bool, key))]} with this identity already: {key!r}")
         self.edits.add_record(key, values, source)
         self._refresh()
 
+    @_writing_alone
     def stage(self, key: SeriesKey, frames: Frames) -> None:
         """Stage new frames of a series."""
-        self.begin()
         self.edits.stage_frames(key, frames)
         self._refresh()
 
+    @_writing_alone
     def replace(self, key: SeriesKey, frames: Frames) -> None:
         """Stage frames in the place of all that a series has; those with a known SOPInstanceUID keep their file."""
-        self.begin()
         fresh = set(frames.unique(INSTANCE_UID))
         hidden: dict[Layer, Overlay] = {}
         for layer in self.layers.by_key().get(key, ()):
@@ -244,11 +319,11 @@ class Store:
         self.edits.stage_frames(key, frames, hidden, anew=True)
         self._refresh()
 
+    @_writing_alone
     def move(self, prefix: tuple[str, ...], columns: Overlay) -> tuple[str, ...]:
         """Lay columns over every row under a record, such as those of another study; return the record's new key."""
-        self.begin()
         layers = self.layers.under(prefix)
-        self.edits.set_columns({layer: columns for layer in layers}, {})
+        self.edits.set_columns(dict.fromkeys(layers, columns), {})
         self._refresh()
         now = {layer: key for key, found in self.layers.by_key().items() for layer in found}
         return now[layers[0]][: len(prefix)] if layers and layers[0] in now else prefix
@@ -256,6 +331,7 @@ class Store:
 
     # -- edits
 
+    @_writing_alone
     def set_values(
         self, prefix: tuple[str, ...], values: Mapping[int | PrivateTag, object], vrs: Mapping[object, str]
     ) -> tuple[str, ...]:
@@ -280,7 +356,6 @@ class Store:
         EditError, TagValueError
             If an element cannot be set, or its VR cannot hold the value; nothing is staged then.
         """
-        self.begin()
         layers = self.layers.under(prefix)
         changes: dict[Layer, Overlay] = {}
         undone: dict[Layer, list[int]] = {}
@@ -296,9 +371,9 @@ class Store:
         now = {layer: key for key, found in self.layers.by_key().items() for layer in found}
         return now[layers[0]][: len(prefix)] if prefix and layers[0] in now else prefix
 
+    @_writing_alone
     def restore(self, prefix: tuple[str, ...], wanted: Iterable[int] | None = None) -> None:
         """Drop what is staged under a record, or the edits of some tags."""
-        self.begin()
         layers = self.layers.ever_under(prefix)
         if wanted is None:
             self.edits.forget(layers)
@@ -307,6 +382,7 @@ class Store:
         self._refresh()
         self.lock.release()
 
+    @_writing_alone
     def save(self, prefix: tuple[str, ...], progress: Callable[[int, int], None] | None = None) -> list[SeriesKey]:
         """Make what is staged under a record permanent, all of it or nothing.
 
@@ -320,30 +396,38 @@ class Store:
         SaveError
             If an edit cannot be written, or a file changed since it was scanned; edits stay staged then.
         """
-        self.begin()
         layers = self.layers.ever_under(prefix)
+        edited = set(self.edits.layers())
         works = list(works_of(self.layers, layers, self.edits.overlays()))
-        used: list[tuple[str, Instance | None]] = []
-        empty, written = [], []
+        new, empty = self._staged_images(layers)
+        if new:
+            paths, replaced = Paths(self._paths_there()), self._replaced(layers)
+            now = {layer: key for key, found in self.layers.by_key().items() for layer in found}
+            for layer, images in new.items():
+                works += new_files(images, now[layer], paths, replaced)
+        done = [layer for layer in layers if layer in new or (layer.kind == SAVED and layer in edited)]
+        try:
+            if works or done:
+                self.journal.save(works, done, progress)
+        finally:
+            self._refresh()
+        self.lock.release()
+        return empty
+
+    def _staged_images(self, layers: Iterable[Layer]) -> tuple[dict[Layer, Frames], list[SeriesKey]]:
+        """Return the staged rows to write, by table, and the keys of new records that have none."""
+        found: dict[Layer, Frames] = {}
+        empty = []
         for layer in layers:
             table = self.layers.table(layer) if layer.kind == NEW else None
             if table is None:
                 continue
             images = table.take(np.flatnonzero(table.file >= 0))
-            if not len(images):
+            if len(images):
+                found[layer] = images
+            elif not self.edits.has_files(layer.key):  # else what is in it is set aside
                 empty.append(layer.key)
-                continue
-            used = used or self._paths_there()
-            paths = Paths(used) if not written else paths
-            key = next(key for key, found in self.layers.by_key().items() if layer in found)
-            works += new_files(images, key, paths, self._replaced(layers))
-            written.append(layer)
-        done = [layer for layer in layers if layer.kind == SAVED or layer in written]
-        if works or done:
-            self.journal.save(works, done, progress)
-        self._refresh()
-        self.lock.release()
-        return empty
+        return found, empty
 
     def _replaced(self, layers: Iterable[Layer]) -> dict[str, tuple[Frames, int]]:
         """Return by SOPInstanceUID the saved rows that give way to staged ones."""
@@ -366,34 +450,19 @@ class Store:
                     found[os.fsdecode(frames.files.paths[frames.file[row]])] = instance
         return list(found.items())
 
+    @_writing_alone
     def remove(self, prefix: tuple[str, ...]) -> None:
         """Stage the removal of every frame under a record; what was only staged is dropped."""
-        self.begin()
         layers = self.layers.under(prefix)
         gone = Column([("", b"1")])
         self.edits.set_columns({layer: {REMOVED: gone} for layer in layers if layer.kind == SAVED}, {})
         self.edits.forget([layer for layer in layers if layer.kind == NEW])
         self._refresh()
 
+    @_seeing_one_state
     def status(self, prefix: tuple[str, ...]) -> list[Change]:
         """Return what is staged under a record."""
-        changes = []
-        now = {layer: key for key, found in self.layers.by_key().items() for layer in found}
-        overlays = self.edits.overlays()
-        for layer in self.layers.ever_under(prefix):
-            base = self.layers.base(layer)
-            key = now.get(layer, layer.key)
-            if layer.kind == NEW and base is not None:
-                count = int((base.file >= 0).sum())
-                changes.append(Change(key, f"{count} new frames" if count else "new, empty", tags.unique([]), tags.unique([])))
-            table = self.layers.table(layer)
-            for tag in sorted(overlays.get(layer, {})):
-                if tag in HIDDEN:
-                    what = "removed" if tag == REMOVED else "new pixels"
-                    changes.append(Change(key, what, tags.unique([]), tags.unique([])))
-                elif base is not None and table is not None:
-                    changes.append(Change(key, tags.label(tag), base.unique(tag), table.unique(tag)))
-        return changes
+        return changes_under(prefix, self.layers, self.edits)
 
 
 def _first(frames: Frames | None, tag: int) -> object:
@@ -404,36 +473,13 @@ def _first(frames: Frames | None, tag: int) -> object:
     return "" if not used.size or values[used[0]] is None else values[used[0]]
 
 
-def _discard(catalog: Catalog, lock: WriterLock, folder: str | os.PathLike[str] | None) -> None:
+def _discard(pid: int, catalog: Catalog, lock: WriterLock, folder: str | os.PathLike[str] | None) -> None:
+    if pid != os.getpid():  # a forked child: all of this is its parent's
+        return
     lock.release()
     catalog.close()
     if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def raw_values(values: Mapping[str, object]) -> dict[int, Known]:
-    """Encode values by tag or keyword into raw ones, in UTF-8 where text needs it.
-
-    Raises
-    ------
-    TagValueError
-        If a value does not fit its VR.
-    UnknownTagError
-        If a keyword does not exist.
-    """
-    by_tag = {tags.as_tag(name): value for name, value in values.items()}
-    charset = "" if _is_ascii(by_tag.values()) else "ISO_IR 192"
-    encoded: dict[int, Known] = {}
-    for tag, value in by_tag.items():
-        if value is None:
-            continue
-        vr = tags.concrete_vr(tag)
-        encoded[tag] = vr, tags.encode(tag, vr, value, charset=charset)
-    if charset:
-        encoded[_CHARSET] = "CS", charset.encode()
-    return encoded
-
-
-def _is_ascii(values: Iterable[object]) -> bool:
-    return all(str(value).isascii() for value in values)
-
+__all__ = ["Change", "Store", "raw_values"]

@@ -136,10 +136,11 @@ def new_files(
     headers = row_headers(frames)
     for row, instance in instances_of(frames, key):
         if instance.sop_uid in replaced:
-            yield _with_new_pixels(frames, row, headers[row], *replaced[instance.sop_uid])
+            work = _with_new_pixels(frames, row, headers[row], *replaced[instance.sop_uid])
+            yield work._replace(instance=instance.sop_uid)
         else:
             place = os.fsencode(paths.path(instance))
-            yield Work("create", place, Stamp(-1, -1, -1), _image(frames, row, headers[row]))
+            yield Work("create", place, Stamp(-1, -1, -1), _image(frames, row, headers[row]), instance.sop_uid)
 
 
 def _with_new_pixels(frames: Frames, row: int, header: dict[int, Known], base: Frames, old: int) -> Work:
