@@ -308,3 +308,41 @@ CALLS: Mapping[str, str] = {
     "chmod,fchmod,fchmodat,fchown,flock",
     "reading": "pread64,preadv,read,stat,lstat,fstat,newfstatat,statx,getdents64,access,faccessat,readlink",
 }
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What strace does at one system call: kill the process there, or let the call fail."""
+
+    action: str
+    calls: str
+    number: int
+
+    def expression(self) -> str:
+        """Return it in strace's words."""
+        return f"inject={self.calls}:{self.action}:when={self.number}"
+
+
+def traced(server: Server, job: str, folder: Path, fault: Fault | None, calls: str = "") -> tuple[int, int, list[str]]:
+    """Run a job under strace.
+
+    Returns
+    -------
+    outcome, acknowledged
+        As `Server.wait` gives them.
+    lines
+        The system calls that were traced.
+    """
+    log = folder.with_name(f"{folder.name}.strace")
+    child = server.start(job, folder)
+    options = ["-e", fault.expression()] if fault else []
+    command = ["strace", "-f", "-o", str(log), "-e", f"trace={fault.calls if fault else calls}", *options, "-p", str(child)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
+        first = strace.stderr.readline() if strace.stderr else ""
+        assert "attached" in first, first
+        server.go()
+        code, acknowledged = server.wait()
+        strace.wait()
+    lines = log.read_text("utf-8", "replace").splitlines()
+    log.unlink()
+    return code, acknowledged, [line for line in lines if "+++" not in line and "---" not in line]

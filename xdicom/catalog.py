@@ -139,6 +139,14 @@ class Catalog:
             self.connection.close()
 
     @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Let errors of the database be those of this package."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise CatalogError(f"the catalog of {str(self.root)!r} cannot be used: {error}") from error
+
+    @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Hold the lock and one transaction: committed at the end, rolled back on any error.
 
@@ -161,7 +169,7 @@ class Catalog:
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Let everything that is read see one committed state, whatever other processes write meanwhile."""
-        with self.lock:
+        with self.lock, self.guarded():
             if self.connection.in_transaction:
                 yield
                 return

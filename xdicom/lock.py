@@ -77,11 +77,17 @@ class WriterLock:
         self._sweep()
 
     def release(self) -> None:
-        """Give the lock back; nothing happens where it is not held."""
-        if self.held:
-            mine, self._content = self._content, b""
-            if self._read() == mine:
-                self._path.unlink(missing_ok=True)
+        """Give the lock back; nothing happens where it is not held. Where that fails, it stays held."""
+        if not self.held:
+            return
+        try:
+            if self._path.read_bytes() == self._content:
+                self._path.unlink()
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return
+        self._content = b""
 
     @property
     def held(self) -> bool:
@@ -95,6 +101,10 @@ class WriterLock:
     def is_taken(self) -> bool:
         """Say whether another process, or another object of this one, is writing."""
         return not self.held and self._path.exists() and not self._is_dead(self._read())
+
+    def is_untidy(self) -> bool:
+        """Say whether a dead process may have left something."""
+        return not self.held and any(self._path.parent.glob(f"{NAME}*"))
 
     def _read(self) -> bytes:
         try:

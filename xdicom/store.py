@@ -101,7 +101,7 @@ class Store:
             self, _discard, os.getpid(), self.catalog, self.lock, folder if self.in_memory else None
         )
         self._unfinished = ""
-        if self.journal.is_untidy():
+        if self.journal.is_untidy() or self.lock.is_untidy():
             self._recover()
 
     def _recover(self) -> None:
@@ -149,7 +149,7 @@ class Store:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Be the folder's only writer, and the only thread of this process that writes, for one operation."""
-        with self._lock:
+        with self._lock, self.catalog.guarded():
             self.begin()
             yield
 
@@ -382,7 +382,6 @@ class Store:
         self._refresh()
         self.lock.release()
 
-    @_writing_alone
     def save(self, prefix: tuple[str, ...], progress: Callable[[int, int], None] | None = None) -> list[SeriesKey]:
         """Make what is staged under a record permanent, all of it or nothing.
 
@@ -396,6 +395,15 @@ class Store:
         SaveError
             If an edit cannot be written, or a file changed since it was scanned; edits stay staged then.
         """
+        try:
+            with self.writing():
+                return self._save(prefix, progress)
+        except OSError as error:
+            if isinstance(error, SaveError | LockedError):
+                raise
+            raise SaveError(f"nothing was saved, edits are still staged: {error.strerror or error}") from error
+
+    def _save(self, prefix: tuple[str, ...], progress: Callable[[int, int], None] | None) -> list[SeriesKey]:
         layers = self.layers.ever_under(prefix)
         edited = set(self.edits.layers())
         works = list(works_of(self.layers, layers, self.edits.overlays()))
