@@ -336,7 +336,17 @@ def traced(server: Server, job: str, folder: Path, fault: Fault | None, calls: s
     log = folder.with_name(f"{folder.name}.strace")
     child = server.start(job, folder)
     options = ["-e", fault.expression()] if fault else []
-    command = ["strace", "-f", "-o", str(log), "-e", f"trace={fault.calls if fault else calls}", *options, "-p", str(child)]
+    command = [
+        "strace",
+        "-f",
+        "-o",
+        str(log),
+        "-e",
+        f"trace={fault.calls if fault else calls}",
+        *options,
+        "-p",
+        str(child),
+    ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
         first = strace.stderr.readline() if strace.stderr else ""
         assert "attached" in first, first

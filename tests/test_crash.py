@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import debian_tool
 from crashes import CALLS, EDITS, OTHER, RETURNED, Fault, Scenario, Server, assert_tidy, save, state, status, traced
+from powerloss import after_power_loss, recorded
 
 import xdicom
 
@@ -181,3 +182,43 @@ def test_staging_loses_nothing_acknowledged(action: str, tmp_path: Path) -> None
 
     faults = [Fault(action, name, number + 1) for name, count in counts.items() for number in range(count)]
     assert len(run_all(spread(faults), run, tmp_path)) > 1
+
+
+# -- power
+
+
+def losses(scenario: Scenario, folder: Path, rounds: int, **flushes: bool) -> Iterator[tuple[Path, int]]:
+    """Save under a recorder; yield what is left of the folder when power goes after each step, and how it ended."""
+    live = scenario.copy(folder / "live")
+    db = xdicom.database(live)
+    with recorded(live, **flushes) as recorder:
+        recorder.begin(db._store.catalog.connection.serialize())
+        db.save()
+    db.close()
+    points = list(range(len(recorder.events) + 1))
+    for point in points[:: 1 if flushes else _SHARE // 5 or 1]:
+        for number in range(rounds):
+            place = folder / f"{point}-{number}"
+            after_power_loss(recorder, point, random.Random(f"{point} {number}") if number else None, place)
+            yield place, RETURNED if point == points[-1] else _KILLED
+            shutil.rmtree(place)
+
+
+@pytest.mark.parametrize("files", [6, 24])
+def test_power_loss_at_any_point(files: int, tmp_path: Path) -> None:
+    """Whatever of that which was not flushed is lost when power goes, all files are old or all are new."""
+    scenario = Scenario.make(tmp_path / "made", files)
+    kinds = Counter(
+        scenario.check(place, outcome) for place, outcome in losses(scenario, tmp_path, 10 if _SHARE == 1 else 2)
+    )
+    assert kinds["old"]
+    assert kinds["new"]
+
+
+@pytest.mark.parametrize("flushes", [{"flush_files": False}, {"flush_folders": False}])
+def test_power_loss_is_seen_where_a_flush_is_left_out(flushes: dict[str, bool], tmp_path: Path) -> None:
+    """Negative control: without the flush of files, or that of folders, the same check fails."""
+    scenario = Scenario.make(tmp_path / "made", 6)
+    with pytest.raises((AssertionError, OSError)):
+        for place, outcome in losses(scenario, tmp_path, 2, **flushes):
+            scenario.check(place, outcome)

@@ -342,7 +342,7 @@ class Journal:
             os.replace(self._temp(row), target)
         else:
             os.makedirs(os.path.dirname(target), exist_ok=True)
-            return _move_new(self._temp(row), target)
+            return _link_new(self._temp(row), target)
         return True
 
     def _folders(self, row: _Row) -> Iterator[bytes]:
@@ -399,8 +399,11 @@ def _digest(path: bytes) -> bytes:
     return digest.digest()
 
 
-def _move_new(temp: bytes, target: bytes) -> bool:
-    """Move a file to a place where nothing is; False where something came there."""
+def _link_new(temp: bytes, target: bytes) -> bool:
+    """Give a file a name where nothing is; False where something came there.
+
+    The old name stays until the new one is flushed: of two names in two folders, a power loss may spare either.
+    """
     try:
         os.link(temp, target)
     except FileExistsError:
@@ -409,8 +412,6 @@ def _move_new(temp: bytes, target: bytes) -> bool:
         if os.path.lexists(target):
             return False
         os.rename(temp, target)
-        return True
-    os.unlink(temp)
     return True
 
 
