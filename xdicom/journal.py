@@ -19,7 +19,9 @@ from typing import NamedTuple
 from .catalog import Catalog
 from .edits import KEPT, PIXELS_FOLDER, Edits, Layer
 from .errors import SaveError
+from .instance import uid_hash
 from .naming import inside
+from .replaced import note_replaced
 from .scan import SeriesKey
 from .source import Stamp
 from .writer import flush_directory
@@ -164,6 +166,8 @@ class Journal:
         """Write every new file aside, flushed, and check that each target is still the file that was scanned."""
         _refuse_twice(works)
         self._refuse_outside(works)
+        for work in works:  # again when all is written, but who waits for nothing is told at once
+            self._check_target(work)
         folder = self._folder / uuid.uuid4().hex
         folder.mkdir(mode=0o700, parents=True)
         rows = []
@@ -288,6 +292,8 @@ class Journal:
 
         Files that were changed by others meanwhile are left alone and returned, and their edits stay.
         """
+        images = [row for row in rows if row.instance and row.action == "replace"]
+        note_replaced(self._catalog.private, [(uid_hash(row.instance), row.new.mtime_ns) for row in images])
         failed = [row for row in rows if not self._put_in_place(row, verify)]
         for folder in sorted({each for row in rows for each in self._folders(row)}):
             if os.path.isdir(folder):
