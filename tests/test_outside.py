@@ -170,7 +170,7 @@ def test_edits_keep_to_their_rows_when_rows_move(folder: Path) -> None:
     path_of(folder, 1).rename(folder / "z.dcm")
     make_series(folder / "0", 1, name="other")
     db.rescan()
-    found = [each for each in db.series() if len(each.frames()) == 3][0]
+    found = next(each for each in db.series() if len(each.frames()) == 3)
     np.testing.assert_array_equal(found.ndarray(), doubled)
     db.save()
     np.testing.assert_array_equal(found.ndarray(), doubled)

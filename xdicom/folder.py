@@ -73,7 +73,8 @@ def private_folders_above(path: bytes) -> Iterator[bytes]:
     """Yield the private folders, in the data or in the user's cache, that may know of a file, innermost first."""
     folder = os.path.dirname(os.path.abspath(path))
     while True:
-        for private in (os.path.join(folder, PRIVATE_NAME.encode()), os.fsencode(_cache_path(Path(os.fsdecode(folder))))):
+        cached = os.fsencode(_cache_path(Path(os.fsdecode(folder))))
+        for private in (os.path.join(folder, PRIVATE_NAME.encode()), cached):
             if os.path.isdir(private):
                 yield private
         if folder == os.path.dirname(folder):

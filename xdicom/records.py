@@ -17,7 +17,7 @@ from . import array as lazy
 from . import tags
 from .dims import order_frames
 from .display import Progress
-from .errors import EditError, MissingPackageError, RecordError, SaveError, UnknownTagError
+from .errors import EditError, MissingPackageError, RecordError, SaveError, StaleError, UnknownTagError
 from .frames import ATTRIBUTES, Frames
 from .saving import save_copy
 from .selection import SelectableArray
@@ -233,9 +233,16 @@ class Record:
         StaleError
             If a file changed since it was scanned.
         """
-        return stacked_ndarray(
-            self.frames(), dims, return_coords=return_coords, dtype=dtype, missing=missing, duplicates=duplicates
-        )
+        options: dict[str, Any] = {"dtype": dtype, "missing": missing, "duplicates": duplicates}
+        for left in (2, 1, 0):
+            frames = self.frames()
+            try:
+                return stacked_ndarray(frames, dims, return_coords=return_coords, **options)
+            except StaleError:
+                # Another process may have saved since: then the frames are elsewhere now.
+                if not left or self.frames().locations.token() == frames.locations.token():
+                    raise
+        return None
 
     array = ndarray
 

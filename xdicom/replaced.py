@@ -1,4 +1,4 @@
-"""Which images got new pixels under their old SOPInstanceUID, and when, so that arrays made before are known to be stale.
+"""Which images got new pixels under their old SOPInstanceUID, and when: arrays made before that are stale.
 
 A file beside the catalog that is only appended to: 8 bytes of the UID's hash and the modification time of the new file.
 """
