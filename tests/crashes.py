@@ -6,8 +6,10 @@ The staged edits replace, create and remove files together. States are compared 
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -219,9 +221,9 @@ class Server:
         self._say(f"{job} {folder}")
         return int(self._process.stdout.readline())
 
-    def go(self) -> None:
-        """Let it run."""
-        self._say("go")
+    def go(self, seconds: float | None = None) -> None:
+        """Let it run, for some seconds or to its end."""
+        self._say(f"go {seconds}" if seconds is not None else "go")
 
     def wait(self) -> tuple[int, int]:
         """Return how it ended, and how many operations it acknowledged."""
@@ -248,8 +250,11 @@ def serve() -> None:
         os.close(told)
         os.read(heard, 1)  # it has opened the folder
         print(child, flush=True)
-        sys.stdin.readline()
+        _, _, seconds = sys.stdin.readline().partition(" ")
         os.write(tell, b"g")
+        if seconds:
+            time.sleep(float(seconds))
+            os.kill(child, signal.SIGKILL)  # not waited for yet: nobody else can have its number
         _, code = os.waitpid(child, 0)
         acknowledged = len(os.read(heard, 100))
         os.close(tell)

@@ -129,6 +129,27 @@ def test_reader_keeps_what_is_new_in_memory(folder: Path, db: Any, request: pyte
     assert all("set aside" in problem.reason for problem in other.problems())  # those of the file that went
 
 
+def test_what_is_staged_together_is_seen_together(db: Any, other: Any) -> None:
+    """Of several steps that are staged as one, others see none before the last, and none after an error."""
+    series = db.series()[0]
+    with db._store.together():
+        series.copy_to(series.study)
+        assert len(db.series()) == 2
+        assert len(other.series()) == 1
+    assert [len(each.frames()) for each in other.series()] == [4, 4]
+    staged = status(db)
+
+    def fail() -> None:
+        with db._store.together():
+            series.copy_to(series.study)
+            raise KeyError("stop")
+
+    with pytest.raises(KeyError, match="stop"):
+        fail()
+    assert status(db) == status(other) == staged
+    assert len(db.series()) == 2
+
+
 # -- while a save is going on
 
 
@@ -292,7 +313,8 @@ def test_readers_see_committed_states_only(folder: Path) -> None:
     for number in range(25):
         db.set("PatientComments", f"comment {'x' * number}")
         if number % 3 == 0:
-            db.series()[0].copy_to(db.studies()[0])
+            with db._store.together():
+                db.series()[0].copy_to(db.studies()[0])
         if number % 2:
             db.save()
         if number % 5 == 4:

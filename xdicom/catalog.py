@@ -87,6 +87,7 @@ class Catalog:
         self.lock = threading.RLock()
         self._frames: dict[SeriesKey, Frames | None] = {}
         self._data_version = 0
+        self._is_writing = False
         self._memory_generation: int | None = None
         self.connection = self._open(self.private / NAME)
         self.root_bytes = os.fsencode(self.root)
@@ -148,7 +149,7 @@ class Catalog:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Hold the lock and one transaction: committed at the end, rolled back on any error.
+        """Hold the lock and one transaction: committed at the end, rolled back on any error. One in another joins it.
 
         Raises
         ------
@@ -156,8 +157,12 @@ class Catalog:
             If the database cannot be written; nothing is in it then.
         """
         with self.lock:
+            if self._is_writing:
+                yield self.connection
+                return
             try:
                 self.connection.execute("BEGIN IMMEDIATE")
+                self._is_writing = True
                 yield self.connection
                 self.connection.execute("COMMIT")
             except BaseException as error:
@@ -165,6 +170,8 @@ class Catalog:
                 if isinstance(error, sqlite3.Error):
                     raise CatalogError(f"the catalog of {str(self.root)!r} cannot be written: {error}") from error
                 raise
+            finally:
+                self._is_writing = False
 
     @contextmanager
     def reading(self) -> Iterator[None]:

@@ -154,6 +154,18 @@ class Store:
             yield
 
     @contextmanager
+    def together(self) -> Iterator[None]:
+        """Stage several things as one: others see all of them or none, and on any error none is staged."""
+        with self.writing():
+            try:
+                with self.catalog.transaction():
+                    yield
+            except BaseException:
+                self.edits.refresh()
+                self._refresh()
+                raise
+
+    @contextmanager
     def reading(self) -> Iterator[None]:
         """See one committed state in an operation, whatever other processes write meanwhile."""
         if self.catalog.is_outdated():
