@@ -207,11 +207,13 @@ class Server:
         self._process: Any = subprocess.Popen([sys.executable, "-c", code], env=env, text=True, **pipes)
 
     def __enter__(self) -> Self:
+        """Give the server."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """End it."""
         self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()

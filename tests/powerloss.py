@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from xdicom import journal as journal_module
+from xdicom import flushing as flushing_module
 from xdicom import writer as writer_module
 from xdicom.catalog import Catalog
 
@@ -101,7 +101,7 @@ def recorded(folder: Path, *, flush_files: bool = True, flush_folders: bool = Tr
         patch.setattr(os, "open", opened)
         patch.setattr(os, "write", written)
         patch.setattr(os, "fsync", flushed)
-        patch.setattr(journal_module, "_flush_file_system", all_flushed)
+        patch.setattr(flushing_module, "_flush_file_system", all_flushed)
         patch.setattr(Catalog, "transaction", _recording_transaction(recorder, Catalog.transaction))
         assert writer_module.os.fsync is flushed
         yield recorder
@@ -177,6 +177,22 @@ def after_power_loss(recorder: Recorder, count: int, rng: random.Random | None, 
                 database = event.content
         elif event.kind in _NAMING and (_is_flushed(event, events[index:]) or (rng is not None and rng.random() < 0.5)):
             _apply(event, names, folders)
+    inodes = _lay_down(recorder, names, folders, (written, safe), rng, target)
+    (target / ".xdicom").mkdir(exist_ok=True)
+    (target / ".xdicom" / "catalog.sqlite").write_bytes(database)
+    _renumber(target / ".xdicom" / "catalog.sqlite", inodes)
+
+
+def _lay_down(
+    recorder: Recorder,
+    names: dict[str, int],
+    folders: set[str],
+    contents: tuple[dict[int, bytes], dict[int, bytes]],
+    rng: random.Random | None,
+    target: Path,
+) -> dict[int, int]:
+    """Make folders and files; return the inode that each new one stands for."""
+    written, safe = contents
     inodes: dict[int, int] = {}
     made: dict[int, Path] = {}
     target.mkdir()
@@ -196,9 +212,7 @@ def after_power_loss(recorder: Recorder, count: int, rng: random.Random | None, 
             os.utime(place, ns=(0, recorder.times.get(inode, 0)))
             inodes[place.stat().st_ino] = inode
             made[inode] = place
-    (target / ".xdicom").mkdir(exist_ok=True)
-    (target / ".xdicom" / "catalog.sqlite").write_bytes(database)
-    _renumber(target / ".xdicom" / "catalog.sqlite", inodes)
+    return inodes
 
 
 _NAMING = frozenset({"create", "rename", "link", "unlink", "mkdir"})

@@ -1,4 +1,4 @@
-"""What a save keeps and refuses: modes, owners, links, full disks, folders that can't be written, arrays made before."""
+"""What a save keeps and refuses: modes, owners, links, full disks, read-only folders, arrays made before."""
 
 import errno
 import os
@@ -129,7 +129,7 @@ def test_link_is_refused(folder: Path, tmp_path: Path) -> None:
     before = (tmp_path / "real.dcm").read_bytes()
     db = xdicom.database(folder)
     edit(db)
-    with pytest.raises(SaveError, match="'a_00002.dcm' is a link"):
+    with pytest.raises(SaveError, match=r"'a_00002.dcm' is a link"):
         db.save()
     assert (tmp_path / "real.dcm").read_bytes() == before
     assert (folder / "a_00002.dcm").is_symlink()
@@ -192,6 +192,20 @@ def test_full_disk_loses_nothing(small_disk: Path) -> None:
     db.close()
     xdicom.database(small_disk / "data").close()
     assert_tidy(small_disk / "data")
+
+
+def test_files_on_another_file_system_are_saved(tmp_path: Path, small_disk: Path) -> None:
+    """A subfolder that is another file system is saved into as well, and nothing is left there."""
+    make_series(tmp_path / "here", 2)
+    make_series(small_disk / "there", 2, name="b")
+    db = xdicom.database(tmp_path)
+    db.set("PatientComments", "on both")
+    db.save()
+    comments = {pydicom.dcmread(path).PatientComments for path in tmp_path.rglob("*.dcm")}
+    assert comments == {"on both"}
+    assert sorted(path.name for path in small_disk.rglob("*")) == ["b_00001.dcm", "b_00002.dcm", "there"]
+    db.close()
+    assert_tidy(tmp_path)
 
 
 def test_full_disk_while_staging_loses_nothing(small_disk: Path) -> None:
@@ -277,7 +291,7 @@ def test_save_that_hangs_half_way_is_finished_by_the_next(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", replace)
-        with pytest.raises(SaveError, match="is ready but could not be put in place .* finishes it"):
+        with pytest.raises(SaveError, match=r"is ready but could not be put in place .* finishes it"):
             db.save()
         assert series.PatientComments == ["a comment that makes the header longer"]
         with pytest.raises(SaveError, match="an interrupted save cannot be finished"):
@@ -349,7 +363,7 @@ for line in sys.stdin:
 
 @pytest.mark.parametrize("change", ["tag", "pixels", "restore", "remove", "move"])
 def test_array_made_before_is_right_or_stale(change: str, folder: Path, db: Any) -> None:
-    """An array that was opened before an edit, a save or a restore reads the same voxels afterwards or raises StaleError."""
+    """An array opened before an edit, a save or a restore reads the same voxels afterwards or raises StaleError."""
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     command = [sys.executable, "-W", "ignore", "-c", _READ, str(folder)]
     series = db.series()[0]
@@ -392,7 +406,7 @@ def _steps(change: str, db: Any, series: Any) -> list[Any]:
 
 
 def test_array_of_staged_pixels_is_right_or_stale(folder: Path, db: Any) -> None:
-    """An array of pixels that were staged reads the same after save and after the next writer swept them, or is stale."""
+    """An array of pixels that were staged reads the same after save, and is stale after the next writer swept them."""
     series = db.series()[0]
     halved = series.ndarray() // 2
     series.set_ndarray(halved)

@@ -88,7 +88,7 @@ def test_changed_file_stops_the_save(change: Callable[[Path], None], folder: Pat
 
 @pytest.mark.parametrize("change", [lambda folder: rewrite(folder, PatientName="Other^Name"), touch])
 def test_edits_of_the_same_image_stay(change: Callable[[Path], None], folder: Path, db: Any) -> None:
-    """After rescan() edits hold where SOPInstanceUID and matrix are the same, and the other program's change is kept."""
+    """After rescan() edits hold where SOPInstanceUID and matrix are the same, and the other's change is kept."""
     change(folder)
     db.rescan()
     name = pydicom.dcmread(path_of(folder)).PatientName

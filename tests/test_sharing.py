@@ -96,7 +96,8 @@ def test_lock_that_was_taken_away_stops_the_writer(folder: Path, db: Any, other:
 
 def test_killed_writer_leaves_its_edits_to_the_next(folder: Path) -> None:
     """After the writer is killed its staged edits are there, and another may edit at once."""
-    code = "import sys, os, xdicom\ndb = xdicom.database(sys.argv[1])\ndb.series()[0].PatientComments = 'first'\nos._exit(9)"
+    edit = "db.series()[0].PatientComments = 'first'"
+    code = f"import sys, os, xdicom\ndb = xdicom.database(sys.argv[1])\n{edit}\nos._exit(9)"
     assert subprocess.run([sys.executable, "-c", code, str(folder)], env=ENV, check=False).returncode == 9
     assert (folder / ".xdicom" / "lock").exists()
     db = xdicom.database(folder)
@@ -154,7 +155,7 @@ def test_what_is_staged_together_is_seen_together(db: Any, other: Any) -> None:
 
 
 @pytest.fixture
-def half_saved(folder: Path, db: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def half_saved(db: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Give a function that runs something when half of a save's files are in place, in another thread."""
     steps: list[Any] = []
     real = journal_module.Journal._put_in_place
@@ -188,7 +189,7 @@ def half_saved(folder: Path, db: Any, monkeypatch: pytest.MonkeyPatch) -> Iterat
             raise found[0]
         return found[0]
 
-    yield save_and
+    return save_and
 
 
 def test_opening_during_a_save(folder: Path, db: Any, half_saved: Any) -> None:
@@ -299,7 +300,7 @@ print(len(states), flush=True)
 
 @pytest.mark.slow
 def test_readers_see_committed_states_only(folder: Path) -> None:
-    """While one process edits, saves, adds and removes, others see each edit on all frames or on none, without errors."""
+    """While one process edits, saves, adds and removes, others see each edit on all frames or on none."""
     for path in folder.glob("*.dcm"):
         path.unlink()
     make_series(folder, 12, pixels=np.full((12, 6, 5), 7, np.uint16))

@@ -196,6 +196,27 @@ class Catalog:
             finally:
                 self.connection.execute("PRAGMA synchronous=NORMAL")
 
+    def truncate_log(self) -> None:
+        """Let no old values stay in SQLite's log, unless somebody is reading them just now."""
+        with self.lock, suppress(sqlite3.Error):
+            self.connection.execute("PRAGMA busy_timeout=0")
+            try:
+                self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                self.connection.execute(f"PRAGMA busy_timeout={_BUSY_SECONDS * 1000}")
+
+    def property(self, name: str) -> str:
+        """Return a named value, "" where there is none."""
+        row = self.connection.execute("SELECT value FROM main.property WHERE name = ?", [name]).fetchone()
+        return "" if row is None else str(row[0])
+
+    def set_property(self, name: str, value: str) -> None:
+        """Keep a named value, durably; "" removes it."""
+        with self.durably(), self.transaction() as connection:
+            connection.execute("DELETE FROM property WHERE name = ?", [name])
+            if value:
+                connection.execute("INSERT INTO property VALUES (?, ?)", [name, value])
+
     def paths(self) -> list[bytes]:
         """Return the path of every file, DICOM or not."""
         with self.lock:
@@ -311,8 +332,7 @@ class Catalog:
 
     def generation(self) -> int:
         """Return a number that grows whenever files come, change or go in the catalog, or a save begins."""
-        row = self.connection.execute("SELECT value FROM property WHERE name = 'generation'").fetchone()
-        return 0 if row is None else int(row[0])
+        return int(self.property("generation") or 0)
 
     def _count_generation(self, connection: sqlite3.Connection) -> None:
         connection.execute("INSERT OR REPLACE INTO property VALUES ('generation', ?)", [str(self.generation() + 1)])

@@ -4,7 +4,6 @@ Files are written and flushed aside first; one SQLite transaction is the point o
 next finishes what was interrupted after it. What is in the files is not its business.
 """
 
-import ctypes
 import hashlib
 import os
 import shutil
@@ -13,12 +12,15 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from .catalog import Catalog
 from .edits import KEPT, PIXELS_FOLDER, Edits, Layer
 from .errors import SaveError
+from .flushing import flush_all
+from .folder import PRIVATE_NAME
 from .instance import uid_hash
 from .naming import inside
 from .replaced import note_replaced
@@ -27,7 +29,7 @@ from .source import Stamp
 from .writer import flush_directory
 
 TEMPORARY = "tmp"
-_SEVERAL = 8
+_ELSEWHERE = "temporary folders elsewhere"
 _BLOCK = 4 << 20
 _NO_STAMP = Stamp(-1, -1, -1)
 _ATTEMPTS, _PAUSE = 3, 0.1
@@ -61,7 +63,7 @@ class Work(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """One file of a job; `temp` is relative to the private folder, b"" where a file is removed."""
+    """One file of a job; `temp` is b"" where a file is removed, and relative to the private folder if it is in it."""
 
     path: bytes
     temp: bytes
@@ -143,16 +145,27 @@ class Journal:
 
     def is_untidy(self) -> bool:
         """Say whether an earlier save left something."""
-        return self._folder.exists() or self.is_pending()
+        return self._folder.exists() or self.is_pending() or bool(self._elsewhere())
 
     def _sweep(self) -> None:
         """Remove temporary files that no job refers to."""
-        try:
-            pending = self.is_pending()
-        except OSError:
-            return
-        if not pending:
+        with suppress(OSError):  # the next sweeps then
+            if self.is_pending():
+                return
             shutil.rmtree(self._folder, ignore_errors=True)
+            elsewhere = self._elsewhere()
+            for folder in elsewhere:
+                shutil.rmtree(folder, ignore_errors=True)
+                with suppress(OSError):  # it is the private folder of another database
+                    os.rmdir(os.path.dirname(folder))
+            if elsewhere:
+                self._catalog.set_property(_ELSEWHERE, "")
+
+    def _elsewhere(self) -> list[str]:
+        """Return the folders of temporary files on other file systems than that of the private folder."""
+        with self._catalog.reading():
+            found = self._catalog.property(_ELSEWHERE)
+        return [os.fsdecode(bytes.fromhex(each)) for each in found.split()]
 
     def _rows(self) -> list[_Row]:
         with self._catalog.reading():
@@ -168,19 +181,41 @@ class Journal:
         self._refuse_outside(works)
         for work in works:  # again when all is written, but who waits for nothing is told at once
             self._check_target(work)
-        folder = self._folder / uuid.uuid4().hex
-        folder.mkdir(mode=0o700, parents=True)
+        folders = self._make_folders(works)
         rows = []
         for number, work in enumerate(works):
-            rows.append(self._write(work, folder / str(number)))
+            rows.append(self._write(work, folders[self._device(work.path)[0]] / str(number)))
             if progress:
                 progress(number + 1, len(works))
-        _flush_all([self._temp(row) for row in rows if row.temp], folder)
-        for each in (self._folder, self._catalog.private, self._catalog.private.parent):
-            flush_directory(each)
+        for folder in folders.values():
+            inside_it = os.path.join(os.fsencode(folder), b"")
+            temps = [self._temp(row) for row in rows if row.temp]
+            flush_all([temp for temp in temps if temp.startswith(inside_it)], folder)
+            for each in list(folder.parents)[:3]:
+                flush_directory(each)
         for work in works:
             self._check_target(work)
         return rows
+
+    def _make_folders(self, works: Sequence[Work]) -> dict[int, Path]:
+        """Make a folder for new files on each file system that they go to: no file can be moved between these."""
+        name = uuid.uuid4().hex
+        found = {os.stat(self._private).st_dev: self._folder / name}
+        for device, place in {self._device(work.path) for work in works}:
+            found.setdefault(device, Path(os.fsdecode(place), PRIVATE_NAME, name))
+        elsewhere = [folder for folder in found.values() if folder.parent != self._folder]
+        if elsewhere:  # told before they are made, so that they are found after a crash
+            self._catalog.set_property(_ELSEWHERE, " ".join(os.fsencode(folder).hex() for folder in elsewhere))
+        for folder in found.values():
+            folder.mkdir(mode=0o700, parents=True)
+        return found
+
+    def _device(self, path: bytes) -> tuple[int, bytes]:
+        """Return the file system that a file is or will be on, and its innermost folder that is there."""
+        place = os.path.dirname(self._target(path))
+        while not os.path.isdir(place):
+            place = os.path.dirname(place)
+        return os.stat(place).st_dev, place
 
     def _write(self, work: Work, temp: Path) -> _Row:
         if work.content is None:
@@ -203,7 +238,7 @@ class Journal:
             os.close(descriptor)
         if new.size != size:
             raise SaveError(f"of {os.fsdecode(work.path)!r} {new.size} bytes were written, expected {size}")
-        name = os.path.relpath(os.fsencode(temp), self._private)
+        name = os.fsencode(temp).removeprefix(os.path.join(self._private, b""))
         return _Row(work.path, name, work.action, work.instance, digest.digest(), work.stamp, new)
 
     def _target(self, path: bytes) -> bytes:
@@ -419,45 +454,3 @@ def _link_new(temp: bytes, target: bytes) -> bool:
             return False
         os.rename(temp, target)
     return True
-
-
-def _flush_all(paths: Sequence[bytes], folder: Path) -> None:
-    """Flush files and the folder that they are in; many by one flush of their file system."""
-    if len(paths) > _SEVERAL and _flush_file_system(folder):
-        return
-    for path in paths:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            flush_file(descriptor)
-        finally:
-            os.close(descriptor)
-    flush_directory(folder)
-
-
-def flush_file(descriptor: int) -> None:
-    """Flush a file to the disk itself, where the system makes a difference."""
-    try:
-        from fcntl import F_FULLFSYNC, fcntl  # type: ignore[attr-defined,unused-ignore]
-    except ImportError:
-        os.fsync(descriptor)
-        return
-    fcntl(descriptor, F_FULLFSYNC)  # macOS
-
-
-def _flush_file_system(folder: Path) -> bool:
-    """Flush the file system of a folder; False where the platform has no such call."""
-    try:
-        syncfs = ctypes.CDLL(None, use_errno=True).syncfs
-    except (OSError, AttributeError, TypeError):
-        return False
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        if syncfs(descriptor):
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-    finally:
-        os.close(descriptor)
-    return True
-
-
-__all__ = ["TEMPORARY", "Journal", "Work", "flush_file"]

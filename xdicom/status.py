@@ -6,6 +6,7 @@ It changes nothing.
 from typing import NamedTuple
 
 from . import tags
+from .catalog import Problem
 from .columns import Column
 from .edits import HIDDEN, NEW, REMOVED, REPLACED, Edits
 from .layers import Layers
@@ -42,6 +43,16 @@ def changes_under(prefix: tuple[str, ...], layers: Layers, edits: Edits) -> list
             what = f"{label_of(tag)} (set aside: the file changed or went)"
             changes.append(Change(layer.key, what, nothing, _decoded(tag, column)))
     return changes
+
+
+def problems_of(edits: Edits) -> list[Problem]:
+    """Return which edits are set aside."""
+    found = []
+    for layer, overlay in edits.aside().items():
+        names = ", ".join(label_of(tag) for tag in sorted(overlay))
+        reason = f"files changed or went under staged edits of {names}: these are set aside, restore() drops them"
+        found.append(Problem(f"series {layer.key.series}", reason))
+    return found
 
 
 def label_of(tag: int) -> str:

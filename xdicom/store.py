@@ -31,7 +31,7 @@ from .naming import Instance, Paths
 from .rawvalues import raw_values
 from .rows import instances_of
 from .scan import SeriesKey
-from .status import Change, changes_under, label_of
+from .status import Change, changes_under, problems_of
 from .tags import PrivateTag
 from .works import new_files, works_of
 
@@ -204,11 +204,7 @@ class Store:
     @_seeing_one_state
     def problems(self) -> list[Problem]:
         """Return what is wrong with files, and which edits are set aside."""
-        found = self.catalog.problems()
-        for layer, overlay in self.edits.aside().items():
-            names = ", ".join(label_of(tag) for tag in sorted(overlay))
-            reason = f"files changed or went under staged edits of {names}: these are set aside, restore() drops them"
-            found.append(Problem(f"series {layer.key.series}", reason))
+        found = self.catalog.problems() + problems_of(self.edits)
         if self._unfinished:
             reason = f"a save was interrupted and cannot be finished: {self._unfinished}"
             found.append(Problem(os.fspath(self.catalog.private), reason))
@@ -337,9 +333,12 @@ class Store:
         layers = self.layers.under(prefix)
         self.edits.set_columns(dict.fromkeys(layers, columns), {})
         self._refresh()
-        now = {layer: key for key, found in self.layers.by_key().items() for layer in found}
-        return now[layers[0]][: len(prefix)] if layers and layers[0] in now else prefix
+        return self._now(layers, prefix)
 
+    def _now(self, layers: list[Layer], prefix: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the key that a record has now, of whose tables it knows."""
+        now = {layer: key for key, found in self.layers.by_key().items() for layer in found}
+        return now[layers[0]][: len(prefix)] if prefix and layers and layers[0] in now else prefix
 
     # -- edits
 
@@ -380,8 +379,7 @@ class Store:
             changes[layer] = {tag: column for tag, column in overlay.items() if tag not in undone[layer]}
         self.edits.set_columns(changes, undone)
         self._refresh()
-        now = {layer: key for key, found in self.layers.by_key().items() for layer in found}
-        return now[layers[0]][: len(prefix)] if prefix and layers[0] in now else prefix
+        return self._now(layers, prefix)
 
     @_writing_alone
     def restore(self, prefix: tuple[str, ...], wanted: Iterable[int] | None = None) -> None:
@@ -431,6 +429,7 @@ class Store:
                 self.journal.save(works, done, progress)
         finally:
             self._refresh()
+        self.catalog.truncate_log()
         self.lock.release()
         return empty
 
