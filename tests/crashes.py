@@ -4,12 +4,14 @@ The staged edits replace, create and remove files together. States are compared 
 """
 
 import hashlib
+import mmap
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -242,12 +244,13 @@ def serve() -> None:
     for line in sys.stdin:
         job, _, folder = line.rstrip("\n").partition(" ")
         go, tell = os.pipe()
+        acknowledged = mmap.mmap(-1, 1)  # counted without a system call, which would be disturbed as well
         heard, told = os.pipe()
         child = os.fork()
         if not child:
             os.close(tell)
             _allow_tracing()
-            os._exit(_run(job, folder, go, told))
+            os._exit(_run(job, folder, go, told, acknowledged))
         os.close(go)
         os.close(told)
         os.read(heard, 1)  # it has opened the folder
@@ -258,10 +261,9 @@ def serve() -> None:
             time.sleep(float(seconds))
             os.kill(child, signal.SIGKILL)  # not waited for yet: nobody else can have its number
         _, code = os.waitpid(child, 0)
-        acknowledged = len(os.read(heard, 100))
         os.close(tell)
         os.close(heard)
-        print(os.waitstatus_to_exitcode(code), acknowledged, flush=True)
+        print(os.waitstatus_to_exitcode(code), acknowledged[0], flush=True)
 
 
 def _allow_tracing() -> None:
@@ -271,7 +273,7 @@ def _allow_tracing() -> None:
         ctypes.CDLL(None).prctl(0x59616D61, ctypes.c_long(-1), 0, 0, 0)  # PR_SET_PTRACER, any
 
 
-def _run(job: str, folder: str, go: int, told: int) -> int:
+def _run(job: str, folder: str, go: int, told: int, acknowledged: mmap.mmap) -> int:
     try:
         db = None if job == "open" else xdicom.database(folder)
         os.write(told, b"o")
@@ -283,14 +285,17 @@ def _run(job: str, folder: str, go: int, told: int) -> int:
         else:
             for edit in EDITS:
                 edit(db)
-                os.write(told, b"a")
+                acknowledged[0] += 1
     except SaveError as error:
         return UNFINISHED if "finishes it" in str(error) else REFUSED
     except XdicomError:
         return REFUSED
+    except OSError as error:
+        if job == "stage" and str(error.filename).endswith((".dcm", ".dcm'")):
+            return REFUSED  # the disk, which could not give the pixels that are edited
+        traceback.print_exc()
+        return OTHER
     except BaseException:  # noqa: BLE001
-        import traceback
-
         traceback.print_exc()
         return OTHER
     return RETURNED
