@@ -72,7 +72,9 @@ def run_all(faults: Sequence[Fault], run: Callable[[Server, Fault, Path], str], 
         done = [item for part in pool.map(share, range(_WORKERS)) for item in part]
     wrong = [f"{fault}: {error}" for fault, _, error in done if error]
     assert not wrong, f"{len(wrong)} of {len(done)}:\n" + "\n".join(wrong[:10])
-    return Counter(kind for _, kind, _ in done)
+    kinds = Counter(kind for _, kind, _ in done)
+    print(f"{len(done)} disturbed, afterwards {dict(kinds)}")  # for docs/reliability.md: pytest -rP
+    return kinds
 
 
 def disturbed(scenario: Scenario) -> Callable[[Server, Fault, Path], str]:
@@ -105,7 +107,7 @@ def test_save_is_all_or_nothing_at_every_call(action: str, calls: str, scenario:
     assert kinds["new"]
 
 
-def test_save_is_all_or_nothing_at_random_moments(tmp_path: Path, record_property: Callable[..., None]) -> None:
+def test_save_is_all_or_nothing_at_random_moments(tmp_path: Path) -> None:
     """A save of 40 files that is killed at some moment leaves all files old or all new."""
     scenario = Scenario.make(tmp_path / "forty", 40)
     with Server() as server:
@@ -123,7 +125,6 @@ def test_save_is_all_or_nothing_at_random_moments(tmp_path: Path, record_propert
         return scenario.check(place, server.wait()[0])
 
     kinds = run_all(spread(moments), run, tmp_path)
-    record_property("kinds", dict(kinds))
     assert kinds["old"]
 
 
@@ -209,6 +210,7 @@ def test_power_loss_at_any_point(files: int, tmp_path: Path) -> None:
     kinds = Counter(
         scenario.check(place, outcome) for place, outcome in losses(scenario, tmp_path, 10 if _SHARE == 1 else 2)
     )
+    print(f"{sum(kinds.values())} power losses, afterwards {dict(kinds)}")
     assert kinds["old"]
     assert kinds["new"]
 
