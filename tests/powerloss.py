@@ -177,6 +177,20 @@ def after_power_loss(recorder: Recorder, count: int, rng: random.Random | None, 
                 database = event.content
         elif event.kind in _NAMING and (_is_flushed(event, events[index:]) or (rng is not None and rng.random() < 0.5)):
             _apply(event, names, folders)
+    _make(recorder, names, folders, (written, safe), rng, target, database)
+
+
+def _make(
+    recorder: Recorder,
+    names: dict[str, int],
+    folders: set[str],
+    contents: tuple[dict[int, bytes], dict[int, bytes]],
+    rng: random.Random | None,
+    target: Path,
+    database: bytes,
+) -> None:
+    """Make the folder with names, folders and contents (as written, and as flushed) that survived."""
+    written, safe = contents
     inodes: dict[int, int] = {}
     made: dict[int, Path] = {}
     target.mkdir()

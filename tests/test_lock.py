@@ -98,7 +98,7 @@ def test_lock_from_elsewhere_is_never_broken(changes: dict[str, str], tmp_path: 
 def test_lock_that_says_nothing_is_not_broken(content: bytes, tmp_path: Path) -> None:
     """A lock file without a name in it may be just being written."""
     (tmp_path / "lock").write_bytes(content)
-    with pytest.raises(LockedError, match="process .* on an unknown host"):
+    with pytest.raises(LockedError, match=r"process .* on an unknown host"):
         WriterLock(tmp_path).acquire(timeout=0)
 
 

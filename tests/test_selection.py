@@ -31,6 +31,7 @@ class Recorder:
 
 
 def array(source=None):
+    """Return a dask array of everything that the source has."""
     return selectable(Selection.all_of(source or Recorder()), ((4,), (3,), (5,), (6,)))
 
 
@@ -72,7 +73,10 @@ def test_slices_of_slices_compose(slices):
 @pytest.mark.parametrize("key", [[2, 0], np.array([1, 1, 3]), np.array([True, False, True, True]), None])
 def test_other_keys_are_left_to_dask(key):
     """Lists, masks and new axes work as in any dask array, after selections too."""
-    np.testing.assert_array_equal(array()[::2, 1:][key if key is None else np.array([1, 0])].compute(), WHOLE[::2, 1:][key if key is None else np.array([1, 0])])
+    np.testing.assert_array_equal(
+        array()[::2, 1:][key if key is None else np.array([1, 0])].compute(),
+        WHOLE[::2, 1:][key if key is None else np.array([1, 0])],
+    )
     np.testing.assert_array_equal(array()[key].compute(), WHOLE[key])
 
 

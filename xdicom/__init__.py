@@ -1,28 +1,12 @@
 """DICOM folders as labelled lazy arrays, and arrays as DICOM again.
 
-Modules, in the order in which data flows; each imports only those before it:
-values (`errors`, `tags`, `geometry`), one file (`source`, `walker`, `header`, `pixels`, `instance`, `locations`, `writer`),
-one folder (`frames`, `attributes`, `scan`, `catalog`, `edits`), arrays (`stack`, `array`), faces (`create`, `derive`,
-`display`, `store`, `saving`, `records`, `database`, `cli`).
+The modules, in the order in which data flows, are listed in docs/architecture.md; each imports only those before it.
 """
 
 from . import errors
 from .attributes import register_attribute
-from .database import (
-    Database,
-    Patient,
-    Series,
-    Study,
-    as_series,
-    database,
-    empty,
-    full,
-    merge,
-    ones,
-    series,
-    to_xarray,
-    zeros,
-)
+from .creation import as_series, database, empty, full, merge, ones, series, to_xarray, zeros
+from .database import Database, Patient, Series, Study
 
 __version__ = "0.1.0"
 

@@ -7,7 +7,8 @@ from collections.abc import Hashable, Iterable
 from typing import Any
 
 from .database import Database, Series
-from .errors import RecordError
+from .errors import PixelError, RecordError
+from .reading import readable
 
 _MOST_NAMED = 12
 _SAME = ("Rows", "Columns", "RepetitionTime", "EchoTime", "FrameOfReferenceUID")
@@ -54,10 +55,20 @@ def _acquisition(series: Series) -> Hashable | None:
     if not set(series.image_type) <= {"MAGNITUDE", "UNKNOWN"} or _NOT_SPOILED & _terms(series["ScanningSequence"]):
         return None
     locations = [place for place in series.slice_location if place is not None]
-    if not locations or len(locations) != len(series.frames()):
+    if not locations or len(locations) != _image_count(series):
         return None
-    directions = [_rounded(series[name], digits) for name, digits in (("ImageOrientationPatient", 4), ("PixelSpacing", 4))]
+    directions = [
+        _rounded(series[name], digits) for name, digits in (("ImageOrientationPatient", 4), ("PixelSpacing", 4))
+    ]
     return (*(tuple(series[name]) for name in _SAME), *directions, _rounded([locations], 2))
+
+
+def _image_count(series: Series) -> int:
+    """Return how many images can be read; 0 where one cannot."""
+    try:
+        return len(readable(series.frames()))
+    except PixelError:
+        return 0
 
 
 def _terms(values: Iterable[Any]) -> set[str]:
@@ -92,6 +103,6 @@ def _nothing(db: Database) -> str:
     named = "; ".join(map(described, series[:_MOST_NAMED]))
     more = f" and {len(series) - _MOST_NAMED} more" if len(series) > _MOST_NAMED else ""
     return (
-        "no study has two or more magnitude series that share matrix, slices, RepetitionTime and EchoTime and differ in "
-        f"FlipAngle, which T1 needs. Found: {named}{more}"
+        "no study has two or more magnitude series that share matrix, slices, RepetitionTime and EchoTime and differ "
+        f"in FlipAngle, which T1 needs. Found: {named}{more}"
     )

@@ -5,6 +5,7 @@ How bytes become values is known in `pixels.py`; which frame is where on the gri
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import dask.array
@@ -14,8 +15,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from .coordinates import describe
 from .dims import SLICE_DIMS
-from .selection import Selection, selectable
 from .placement import POSITION_NAME, place
+from .selection import Selection, selectable
 
 if TYPE_CHECKING:
     from .frames import Frames
@@ -245,8 +246,12 @@ class FrameArray:
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self[...], dtype)
 
-    def __dask_tokenize__(self) -> tuple[Any, ...]:
+    @cached_property
+    def _token(self) -> tuple[Any, ...]:
         return (self.locations.token(), self.shape, _packed(self._present), self.dtype.str, self._rescale)
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return self._token
 
     def __reduce__(self) -> tuple[Any, ...]:
         grid_shape = self.shape[: self._grid_ndim]

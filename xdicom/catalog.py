@@ -54,9 +54,9 @@ class Report(NamedTuple):
 
 
 class _Look(NamedTuple):
-    """What is new in the folder, compared with one generation of the catalog: files that came, changed and went."""
+    """What is new in the folder, compared with the catalog after one scan: files that came, changed and went."""
 
-    generation: int
+    scan: int
     paths: list[bytes]
     changed: set[int]
     removed: set[int]
@@ -86,14 +86,19 @@ class Catalog:
         self.private = private_folder(self.root)
         self.lock = threading.RLock()
         self._frames: dict[SeriesKey, Frames | None] = {}
-        self._data_version = 0
-        self._memory_generation: int | None = None
+        self._version, self._generation = 0, 0
+        self._memory_scan: int | None = None
         self.connection = self._open(self.private / NAME)
         self.root_bytes = os.fsencode(self.root)
         self._series = SeriesTables(self.connection, self.root_bytes)
 
     def _open(self, path: Path) -> sqlite3.Connection:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600))
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+        except OSError as error:
+            raise CatalogError(f"{str(path)!r} cannot be used ({error.strerror}); {_REMEDY}") from error
+        os.close(descriptor)
+        path.chmod(0o600)  # SQLite gives its other files the same mode
         connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("PRAGMA trusted_schema=OFF")
@@ -144,7 +149,18 @@ class Catalog:
         try:
             yield
         except sqlite3.Error as error:
-            raise CatalogError(f"the catalog of {str(self.root)!r} cannot be used: {error}") from error
+            raise self._told(error) from error
+
+    def _told(self, error: sqlite3.Error) -> CatalogError:
+        """Return what SQLite says in our words."""
+        text = f"the catalog of {str(self.root)!r}"
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return CatalogError(f"{text} is busy: {error}; another process scans or edits, try again")
+        is_damaged = code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or not isinstance(
+            error, sqlite3.OperationalError
+        )
+        return CatalogError(f"{text} cannot be used ({error})" + (f"; {_REMEDY}" if is_damaged else ""))
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -163,7 +179,7 @@ class Catalog:
             except BaseException as error:
                 _roll_back(self.connection)
                 if isinstance(error, sqlite3.Error):
-                    raise CatalogError(f"the catalog of {str(self.root)!r} cannot be written: {error}") from error
+                    raise self._told(error) from error
                 raise
 
     @contextmanager
@@ -194,15 +210,15 @@ class Catalog:
         with self.lock:
             return [row[0] for row in self.connection.execute("SELECT path FROM file")]
 
-    def changed_elsewhere(self) -> bool:
-        """Say whether another process wrote into the database since the last call; then forget what was read."""
-        with self.lock:
+    def generation(self) -> int:
+        """Return a number that is another one after another process has written into the database."""
+        with self.reading():
             version = self.connection.execute("PRAGMA data_version").fetchone()[0]
-            changed = version != self._data_version
-            self._data_version = version
-            if changed:
+            if version != self._version:
+                self._version = version
+                self._generation += 1
                 self._frames.clear()
-            return bool(changed)
+            return self._generation
 
     # -- filling
 
@@ -220,7 +236,7 @@ class Catalog:
         """Replace what is known of files by what was read anew, in a transaction of the caller's."""
         known = {row[0]: row[1] for row in connection.execute("SELECT path, id FROM file")}
         self._store(connection, {known[path] for path in paths if path in known}, *scanned)
-        self._count_generation(connection)
+        self._count_scan(connection)
 
     def rescan(self, progress: Callable[[int, int], None] | None = None, *, in_memory: bool = False) -> Report:
         """Read what is new or changed since the last scan, and keep it in one transaction.
@@ -252,7 +268,7 @@ class Catalog:
     def _look(self, progress: Callable[[int, int], None] | None) -> _Look:
         """Compare the folder with the catalog and read what is new; nothing is locked."""
         with self.reading():
-            generation = self.generation()
+            scan = self._scan_number()
             rows = self.connection.execute("SELECT path, id, size, mtime_ns, inode FROM file")
             known = {row[0]: row[1:] for row in rows}
             # A save that is not finished has its files half in place: until then they are what they were.
@@ -278,13 +294,13 @@ class Catalog:
         outcomes.update({wanted[i]: outcome for i, outcome in scanned.items()})
         ids = np.asarray(wanted, np.int32)
         tables = {key: table._replace(file=ids[table.file]) for key, table in tables.items()}
-        return _Look(generation, paths, changed, removed, outcomes, tables)
+        return _Look(scan, paths, changed, removed, outcomes, tables)
 
     def _keep(self, look: _Look, in_memory: bool) -> bool:
         """Keep what was seen, unless another process changed the catalog meanwhile."""
         if in_memory or not (look.paths or look.removed):
             with self.reading():
-                if self.generation() != look.generation:
+                if self._scan_number() != look.scan:
                     return False
                 if look.paths or look.removed:
                     self._enter_memory()
@@ -292,7 +308,7 @@ class Catalog:
                     self.connection.execute("COMMIT")
             return True
         with self.transaction() as connection:
-            if self.generation() != look.generation:
+            if self._scan_number() != look.scan:
                 return False
             self._write(connection, look)
         return True
@@ -300,19 +316,19 @@ class Catalog:
     def _write(self, connection: sqlite3.Connection, look: _Look) -> None:
         if look.paths or look.removed:
             self._store(connection, look.changed | look.removed, look.paths, look.tables, look.outcomes)
-            self._count_generation(connection)
+            self._count_scan(connection)
 
-    def generation(self) -> int:
+    def _scan_number(self) -> int:
         """Return a number that grows whenever files come, change or go in the catalog, or a save begins."""
         row = self.connection.execute("SELECT value FROM property WHERE name = 'generation'").fetchone()
         return 0 if row is None else int(row[0])
 
-    def _count_generation(self, connection: sqlite3.Connection) -> None:
-        connection.execute("INSERT OR REPLACE INTO property VALUES ('generation', ?)", [str(self.generation() + 1)])
+    def _count_scan(self, connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT OR REPLACE INTO property VALUES ('generation', ?)", [str(self._scan_number() + 1)])
 
     def begin_job(self, connection: sqlite3.Connection) -> None:
         """Let scans that are under way look again: files are about to change."""
-        self._count_generation(connection)
+        self._count_scan(connection)
 
     def _enter_memory(self) -> None:
         """Copy the tables of files into memory, where they stand before those of the folder."""
@@ -320,23 +336,23 @@ class Catalog:
             row = self.connection.execute("SELECT sql FROM main.sqlite_master WHERE name = ?", [name]).fetchone()
             self.connection.execute(row[0].replace("CREATE TABLE", "CREATE TEMP TABLE", 1))
             self.connection.execute(f"INSERT INTO temp.{name} SELECT * FROM main.{name}")
-        self._memory_generation = self.generation()
+        self._memory_scan = self._scan_number()
 
     def leave_memory(self) -> bool:
         """Use the tables of the folder again; return whether those in memory were used."""
         with self.lock:
-            if self._memory_generation is None:
+            if self._memory_scan is None:
                 return False
             for name in _SHADOWED:
                 self.connection.execute(f"DROP TABLE temp.{name}")
-            self._memory_generation = None
+            self._memory_scan = None
             self._frames.clear()
             return True
 
     def is_outdated(self) -> bool:
         """Say whether what is in memory is older than the catalog of the folder."""
         with self.lock:
-            return self._memory_generation is not None and self._memory_generation != self.generation()
+            return self._memory_scan is not None and self._memory_scan != self._scan_number()
 
     @staticmethod
     def _report(connection: sqlite3.Connection, new: int, changed: int, removed: int) -> Report:
@@ -370,19 +386,20 @@ class Catalog:
 
     def keys(self) -> list[SeriesKey]:
         """Return the keys of all series."""
-        with self.lock:
+        with self.reading():
             return self._series.keys()
 
     def frames(self, key: SeriesKey) -> Frames | None:
         """Return the table of one series, or None where the catalog has no such series."""
-        with self.lock:
+        with self.reading():
+            self.generation()
             if key not in self._frames:
                 self._frames[key] = self._series.frames(key)
             return self._frames[key]
 
     def problems(self) -> list[Problem]:
         """Return the files that could not be used, or not in full, each with the reason."""
-        with self.lock:
+        with self.reading():
             rows = self.connection.execute(
                 "SELECT path, problems FROM file"
                 " WHERE status = 'broken' OR (status = 'ok' AND problems <> '') ORDER BY path"
@@ -406,9 +423,15 @@ class Catalog:
                     found.append(Problem(path, "another file has the same SOPInstanceUID"))
         return found
 
+    def damage(self) -> list[Problem]:
+        """Return what SQLite finds wrong with the catalog's file."""
+        with self.lock:
+            found = [str(row[0]) for row in self.connection.execute("PRAGMA integrity_check")]
+        return [Problem(str(self.private), text) for text in found if text != "ok"]
+
     def counts(self) -> Report:
         """Return how many files there are, were skipped, are broken."""
-        with self.lock:
+        with self.reading():
             return self._report(self.connection, 0, 0, 0)
 
 

@@ -1,6 +1,7 @@
 """Conditions on tags and attributes: which rows of a table, and which records, match them.
 
-A condition is a value, a list of values (any of them), a slice (low to high, both included) or a function.
+A condition is a value, a list of values (any of them), a slice (low to high, both included) or a function of one value.
+None is an element that is there and empty; functions are not asked about it.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,7 +34,7 @@ def matching_rows(frames: Frames, conditions: Mapping[str, Any]) -> NDArray[np.b
 def _test(condition: Any) -> Callable[[Any], bool]:
     """Return a function that says whether one value satisfies a condition."""
     if callable(condition):
-        return lambda value: bool(condition(value))
+        return lambda value: value is not None and bool(condition(value))
     if isinstance(condition, slice):
         return lambda value: _is_within(value, condition)
     if isinstance(condition, list | set | frozenset | np.ndarray):

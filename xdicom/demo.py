@@ -15,7 +15,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from .anglesets import described, flip_angle_sets
-from .database import Database, Series, database, to_xarray
+from .creation import database, to_xarray
+from .database import Database, Series
 from .display import Panel, human_size, human_time, montage_png
 from .errors import MissingPackageError, SaveError
 from .phantom import TISSUES, Phantom
@@ -200,7 +201,7 @@ def t1_map(signal: xr.DataArray) -> xr.DataArray:
 
 
 def _elsewhere(series: Series) -> Series:
-    """Return an empty series of the same patient and study in memory, so that nothing is staged in the user's folder."""
+    """Return an empty series of the same patient and study in memory: nothing is staged in the user's folder."""
     names = ("PatientID", "PatientName"), ("StudyInstanceUID", "StudyDate", "StudyDescription")
     patient, study = ({name: series[name][0] for name in part if any(series[name])} for part in names)
     number = max([0, *(value for value in series.study["SeriesNumber"] if isinstance(value, int))]) + 1

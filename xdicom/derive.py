@@ -3,8 +3,8 @@
 How pixels are staged is known in `staging`, what a derived header keeps in `pixelmodule`.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dask.array as da
 import numpy as np
@@ -12,19 +12,20 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from . import create, quantise, tags
-from .dims import order_frames
+from .columns import ENCODING, STAGED, Column, Known
+from .dims import RANKED, SLICE_DIMS
 from .edits import inline
 from .errors import EditError
-from .explicit import explicit_values
-from .columns import ENCODING, STAGED, Column, Known
 from .frames import Files, Frames
-from .likeness import SLICE_NAMES, changed_tags, nearest_rows
+from .likeness import attribute_tags, changed_tags, nearest_rows
+from .modules import CHARSET, PATIENT_TAGS, STUDY_TAGS
 from .naming import new_uid
-from .pixelmodule import SourceImage, derived_header, pixel_module, replace_pixels
+from .overlay import has_text_beyond_ascii, overlaid
+from .pixelmodule import SourceImage, derived_header, pixel_module, replace_pixels, settle_class, wants_zero_intercept
+from .planes import encoded_geometry, geometry_tags
 from .rows import row_headers
 from .scan import SeriesKey
-from .stack import stack
-from .staging import Progress, StagedArray
+from .staging import Progress, StagedArray, discard
 from .store import Store
 from .tables import TableBuilder
 from .walker import EXPLICIT
@@ -37,7 +38,17 @@ Limits = tuple[float, float] | None
 Spacing = float | Sequence[float] | None
 
 _CLASS, _INSTANCE, _SERIES, _NUMBER = 0x00080016, 0x00080018, 0x0020000E, 0x00200013
+_BODY_PART, _LATERALITY = 0x00180015, 0x00200060
 _FRAMES, _POSITION, _LOCATION = 0x00280008, 0x00200032, 0x00201041
+_TEMPORAL, _TEMPORAL_COUNT = 0x00200100, 0x00200105
+_ATTRIBUTE_TAGS = {"b_value": "DiffusionBValue"}
+
+
+class Plan(NamedTuple):
+    """What makes the headers of all images once the elements that describe their pixels are known."""
+
+    headers: Callable[[Header], list[Header]]
+    zero_intercept: bool = False
 
 
 def as_dataarray(array: "ArrayLike", dims: Sequence[Any] | str | None, coords: Any) -> xr.DataArray:
@@ -46,11 +57,12 @@ def as_dataarray(array: "ArrayLike", dims: Sequence[Any] | str | None, coords: A
     Parameters
     ----------
     array
-        Shape (x, y, n) or (x, y, *dims), or (x, y): numpy or dask.
+        Shape (x, y, n) or (x, y, *dims), or (x, y): numpy or dask. A last axis of 3 beyond these is colour.
     dims
         Names of the axes after y.
     coords
-        One sequence of values a dim, in a mapping by dim or in the order of the dims.
+        One sequence of values a dim, in a mapping by dim or in the order of the dims. Values along several dims, which
+        `ndarray` returns for dims that it ranked, have the shape of all dims.
 
     Raises
     ------
@@ -60,16 +72,39 @@ def as_dataarray(array: "ArrayLike", dims: Sequence[Any] | str | None, coords: A
     values = array if isinstance(array, np.ndarray | da.Array) else np.asarray(array)
     if values.ndim == 2:
         values = values[..., None]
-    names = (dims,) if isinstance(dims, str) else ("frame",) if dims is None else tuple(map(_dim_name, dims))
+    names = ("frame",) if dims is None else tuple(map(_dim_name, [dims] if isinstance(dims, str) else dims))
     samples = ("sample",) if values.ndim == len(names) + 3 and values.shape[-1] == 3 else ()
-    if values.ndim != 2 + len(names) + len(samples):
+    if values.ndim != 2 + len(names) + len(samples) or len(set(names)) < len(names):
         raise EditError(f"an array of shape {values.shape} does not fit (x, y, {', '.join(names)}): name its dims")
-    given = dict(coords) if isinstance(coords, Mapping) else dict(zip(names, coords or (), strict=False))
-    for name, size in zip(names, values.shape[2:], strict=False):
-        if name in given and len(given[name]) != size:
-            raise EditError(f"{len(given[name])} values of {name} for an axis of length {size}")
-    named = xr.DataArray(values, dims=("column", "row", *names, *samples), coords={k: (k, v) for k, v in given.items()})
+    shape = values.shape[2 : 2 + len(names)]
+    given = {name: np.asarray(along) for name, along in _by_dim(names, coords).items()}
+    names = tuple(name + RANKED if name in given and given[name].ndim > 1 else name for name in names)
+    labels = {name: _along(name, along, names, shape) for name, along in given.items()}
+    named = xr.DataArray(values, dims=("column", "row", *names, *samples), coords=labels)
     return named.transpose(*names, "row", "column", *samples)
+
+
+def _by_dim(names: Sequence[str], coords: Any) -> dict[str, Any]:
+    """Return coordinates by the names of their dims."""
+    if isinstance(coords, Mapping):
+        return {_dim_name(name): along for name, along in coords.items()}
+    given = list(() if coords is None else coords)
+    if given and len(given) != len(names):
+        raise EditError(f"coords has {len(given)} sequences for the dims {tuple(names)}: expected one each")
+    return dict(zip(names, given, strict=False))
+
+
+def _along(
+    name: str, values: NDArray[Any], names: Sequence[str], shape: Sequence[int]
+) -> tuple[Sequence[str], NDArray[Any]]:
+    """Return the dims of a coordinate with its values: one dim, or all of them."""
+    if name in names and values.shape == (shape[names.index(name)],):
+        return [name], values
+    if name not in names and values.shape == tuple(shape):
+        return names, values
+    raise EditError(
+        f"coords of {name} with shape {values.shape} do not fit: the dims are {dict(zip(names, shape, strict=True))}"
+    )
 
 
 def as_slices(array: "ArrayLike", dims: Sequence[str] | None, coords: Mapping[str, Any] | None) -> xr.DataArray:
@@ -93,11 +128,16 @@ def as_slices(array: "ArrayLike", dims: Sequence[str] | None, coords: Mapping[st
     lead = create.leading_dims(values.ndim, dims)
     ordered = create.slices_of(values, dims)
     samples = ("sample",) if ordered.ndim == len(lead) + 3 else ()
-    given = {name: (name, np.asarray(along)) for name, along in (coords or {}).items()}
-    for name, (_, along) in given.items():
-        if name not in lead or along.shape != (ordered.shape[lead.index(name)],):
-            raise EditError(f"coords of {name!r} with shape {along.shape} fit no axis of {lead} in {ordered.shape}")
-    return xr.DataArray(ordered, dims=(*lead, "row", "column", *samples), coords=given)
+    sizes = dict(zip(lead, ordered.shape, strict=False))
+    given = {name: np.asarray(along) for name, along in (coords or {}).items()}
+    for name, along in given.items():
+        if along.shape != (sizes.get(name),):
+            raise EditError(f"coords of {name!r} with shape {along.shape} do not fit: the dims are {sizes}")
+    for name in lead[:-1]:
+        tags.as_tag(name)  # frames along an axis that is no tag could not be told apart
+        given.setdefault(name, np.arange(1, sizes[name] + 1))
+    labels = {name: (name, along) for name, along in given.items()}
+    return xr.DataArray(ordered, dims=(*lead, "row", "column", *samples), coords=labels)
 
 
 def _dim_name(dim: Any) -> str:
@@ -141,123 +181,112 @@ def fill_series(
     if held is None or (held.file >= 0).any():
         raise EditError("the series has images already: make an empty one with new_series() or new_sibling()")
     store.begin()
-    ordered, lead, frame_ndim = _ordered(array)
+    ordered, lead = in_order(array)
     template = like if like is not None else _source_frames(store, key, array)
     template = None if template is None else template.images()
-    if template is not None and (spacing is not None or affine is not None):
-        raise EditError("the geometry is that of the series that headers are cloned from: give no spacing or affine")
-    staged, module = _stage_pixels(store, ordered, frame_ndim, limits, progress)
-    fixed = {tag: held.raw_values(tag)[0][0] for tag in held.tags()}
-    if template is None:
-        headers = _synthetic_headers(ordered, lead, module, fixed, spacing, affine)
-    else:
-        headers = _derived_headers(ordered, lead, template, module, fixed, key)
-    store.stage(key, staged_frames(staged, headers))
+    fixed = row_headers(held)[0]
+    # All that can be refused is refused before the array is computed, which may take hours.
+    if limits is not None:
+        quantise.limits(ordered.dtype, limits)
+    build = (
+        _synthetic(ordered, lead, fixed, spacing, affine)
+        if template is None or not len(template)
+        else _derived(ordered, lead, template, fixed, key, spacing=spacing, affine=affine)
+    )
+    store.stage(key, computed(store, ordered, build, limits=limits, progress=progress))
 
 
-def replace_images(
-    store: Store, key: SeriesKey, array: xr.DataArray, *, limits: Limits = None, progress: Progress | None = None
-) -> None:
-    """Stage new pixels for all images of a series; headers and SOP Instance UIDs stay.
+def computed(
+    store: Store, ordered: xr.DataArray, build: Plan, *, limits: Limits = None, progress: Progress | None = None
+) -> Frames:
+    """Compute and stage the pixels of an array, and return its images with their headers; nothing refers to them yet.
 
     Parameters
     ----------
-    store, key
-        The series.
-    array
-        Dims (*dims, "row", "column"[, "sample"]) that arrange the series' frames; or one dim, in the order of `ndarray`.
+    store
+        Where pixels are staged.
+    ordered
+        As `in_order` returns it.
+    build
+        Makes the headers.
     limits, progress
         As in `fill_series`.
-
-    Raises
-    ------
-    EditError
-        If the array does not have one image for each of the series.
-    StackError
-        If its dims do not arrange the series.
     """
-    frames = store.frames(key)
-    if frames is None:
-        raise EditError("the series has no images to replace")
-    store.begin()
-    images = frames.images()
-    ordered, lead, frame_ndim = _ordered(array)
-    rows = _rows_of(images, ordered, lead)
-    staged, module = _stage_pixels(store, ordered, frame_ndim, limits, progress)
-    changes = changed_tags(ordered, lead, images, rows)
-    headers = []
-    for header, change in zip(row_headers(images.take(rows)), changes, strict=True):
-        kept = {tag: raw for tag, raw in change.items() if raw is not None}
-        headers.append({**replace_pixels(header, module), **kept})
-    store.replace(key, staged_frames(staged, headers))
+    bounds = None if limits is None else quantise.limits(ordered.dtype, limits)
+    data = ordered.data if isinstance(ordered.data, da.Array) else _as_dask(ordered.values)
+    frame_ndim = 3 if "sample" in ordered.dims else 2
+    staged = store.edits.stage_pixels(data if bounds is None else _clipped(data, *bounds), frame_ndim, progress)
+    try:
+        chosen = _quantised(ordered, staged, limits, zero_intercept=build.zero_intercept)
+        return staged_frames(staged, build.headers(_module(ordered, staged, chosen)))
+    except BaseException:
+        discard(staged.folder)
+        raise
 
 
-def _rows_of(images: Frames, array: xr.DataArray, lead: tuple[str, ...]) -> NDArray[np.intp]:
-    """Return the row of the series that each image of an array is new pixels for."""
-    shape = tuple(array.sizes[name] for name in lead)
-    if int(np.prod(shape)) != len(images):
-        raise EditError(f"{int(np.prod(shape))} images of shape {shape} for {len(images)} in the series")
-    if len(lead) == 1 and lead[0] in ("frame", "n"):
-        return order_frames(images)
-    grid = stack(images, lead)
-    if grid.shape != shape:
-        raise EditError(f"the array has shape {shape} along {lead}, and the series {grid.shape}")
-    for name in lead:
-        along = grid.coords[name][1]
-        if name in array.coords and not np.array_equal(np.asarray(array.coords[name].values), along):
-            raise EditError(f"the coordinates of {name} are not those of the series: {along.tolist()[:8]}")
-    return grid.frames.reshape(-1)
-
-
-def _stage_pixels(
-    store: Store, ordered: xr.DataArray, frame_ndim: int, limits: Limits, progress: Progress | None
-) -> tuple[StagedArray, Header]:
-    """Compute and stage pixels; return where they are and the elements that describe them."""
-    data = ordered.data if isinstance(ordered.data, da.Array) else da.from_array(ordered.values)
-    if limits is not None:
-        data = data.clip(*limits)
-    staged = store.edits.stage_pixels(data, frame_ndim, progress)
-    chosen = quantise.choose(
-        ordered.dtype,
-        staged.extent.low,
-        staged.extent.high,
-        has_nan=staged.extent.has_nan,
-        integral=staged.extent.integral,
-        range=limits,
-        iqr=quantise.interquartile_range(staged.sample),
-        colour=frame_ndim == 3,
-    )
-    return staged, _module(ordered, staged, chosen)
-
-
-def _ordered(array: xr.DataArray) -> tuple[xr.DataArray, tuple[str, ...], int]:
-    """Return the array with row, column and sample last, the names of its other dims, and 2 or 3."""
+def in_order(array: xr.DataArray) -> tuple[xr.DataArray, tuple[str, ...]]:
+    """Return the array with row, column and sample last, and the names of its other dims."""
     names = [str(dim) for dim in array.dims]
     if "row" not in names or "column" not in names:
         raise EditError(f"the array has dims {tuple(names)}; expected 'row' and 'column' among them")
+    if not array.size:
+        raise EditError(f"the array has no images: its dims are {dict(array.sizes)}")
+    if array.sizes.get("sample", 3) != 3:
+        raise EditError(f"the array has {array.sizes['sample']} samples a pixel; colour has 3, red, green and blue")
     last = ["row", "column", *(["sample"] if "sample" in names else [])]
     lead = tuple(name for name in names if name not in last)
     if not lead:
         array, lead = array.expand_dims("frame"), ("frame",)
-    return array.transpose(*lead, *last), lead, len(last)
+    return array.transpose(*lead, *last), lead
 
 
 def _source_frames(store: Store, key: SeriesKey, array: xr.DataArray) -> Frames | None:
     """Return the frames that an array came from, or that its series follows."""
     if "source_series" in array.coords:
         wanted = set(np.unique(array.coords["source_series"].values.astype(str)).tolist())
-        found = [table for other in store.keys() if other.series in wanted if (table := store.frames(other)) is not None]
+        keys = [other for other in store.keys() if other.series in wanted]  # noqa: SIM118 - a method, no mapping
+        found = [table for other in keys if (table := store.frames(other)) is not None]
         if found:
             return Frames.concat(found)
     source = store.edits.source_of(key)
     return None if source is None else store.frames(source)
 
 
+def _clipped(data: da.Array, low: float, high: float) -> da.Array:
+    """Clip to bounds that the dtype of integers need not hold."""
+    wide: da.Array = data if data.dtype.kind == "f" else data.astype(np.int64)  # type: ignore[no-untyped-call]
+    clipped: da.Array = wide.clip(low, high)  # type: ignore[no-untyped-call]
+    return clipped
+
+
+def _as_dask(values: NDArray[Any]) -> da.Array:
+    """Return an array as it is; naming it by its content would read all of it."""
+    wrapped: da.Array = da.from_array(values, name=False)  # type: ignore[no-untyped-call]
+    return wrapped
+
+
+def _quantised(
+    array: xr.DataArray, staged: StagedArray, limits: Limits, *, zero_intercept: bool
+) -> quantise.Quantisation:
+    extent = staged.extent
+    return quantise.choose(
+        array.dtype,
+        extent.low,
+        extent.high,
+        has_nan=extent.has_nan,
+        integral=extent.integral,
+        range=limits,
+        iqr=quantise.interquartile_range(staged.sample),
+        zero_intercept=zero_intercept,
+        colour="sample" in array.dims,
+    )
+
+
 def _module(array: xr.DataArray, staged: StagedArray, chosen: quantise.Quantisation) -> Header:
     """Return the elements that describe the pixels, the same for all images."""
     extent = staged.extent
     low, high = (0.0 if end is None else float(end) for end in (extent.low, extent.high))
-    finite = staged.sample[np.isfinite(staged.sample)] if staged.sample.dtype.kind == "f" else staged.sample
+    finite = staged.sample[np.isfinite(staged.sample)]
     if not chosen.exact and finite.size:
         low, high = (float(value) for value in np.percentile(finite, [1, 99]))
     return pixel_module(
@@ -269,33 +298,52 @@ def _module(array: xr.DataArray, staged: StagedArray, chosen: quantise.Quantisat
     )
 
 
-def _derived_headers(
-    array: xr.DataArray, lead: tuple[str, ...], template: Frames, module: Header, fixed: Header, key: SeriesKey
-) -> list[Header]:
+def _derived(
+    array: xr.DataArray,
+    lead: tuple[str, ...],
+    template: Frames,
+    fixed: Header,
+    key: SeriesKey,
+    *,
+    spacing: Spacing,
+    affine: "ArrayLike | None",
+) -> Plan:
     """Clone a header for each image from the frame that it resembles."""
+    if affine is not None:
+        raise EditError("the geometry is that of the series that headers are cloned from: give no affine")
     rows = nearest_rows(array, lead, template)
     changes = changed_tags(array, lead, template, rows)
-    used, place = np.unique(rows, return_inverse=True)
-    sources = [explicit_values(header, implicit=False) for header in row_headers(template.take(used))]
+    geometry = geometry_tags(array, lead, template, rows, spacing)
     gone = _gone(array, lead)
-    # SeriesInstanceUID, SeriesDescription and the like as they were set on the new series.
-    overlay = {tag: raw for tag, raw in fixed.items() if tag not in module}
-    headers = []
-    for i, row in enumerate(place.tolist()):
-        source = sources[row]
-        own: Header = {**overlay, **changes[i], _NUMBER: ("IS", str(i + 1).encode())}
-        reference = _reference(source, int(template.number[used[row]]))
-        header = derived_header(
-            source,
-            module,
-            sop_instance=new_uid(),
-            series=key.series,
-            sources=[reference] if reference else [],
-            drop=gone,
-            changes={tag: raw for tag, raw in own.items() if raw is not None},
-        )
-        headers.append(header)
-    return headers
+    used, place = np.unique(rows, return_inverse=True)
+    sources = row_headers(template.take(used))
+    numbers = template.number[used].tolist()
+
+    def headers(module: Header) -> list[Header]:
+        made = []
+        for i, row in enumerate(place.tolist()):
+            source, reference = sources[row], _reference(sources[row], numbers[row])
+            own = {**changes[i], **encoded_geometry(geometry[i])}
+            clone = overlaid(source, with_charset({tag: raw for tag, raw in own.items() if raw is not None}))
+            header = derived_header(
+                clone,
+                module,
+                sop_instance=new_uid(),
+                series=key.series,
+                sources=[reference] if reference else [],
+                drop=[*gone, *(tag for tag, raw in own.items() if raw is None)],
+            )
+            # What was set on the new series holds for all of its images.
+            header = overlaid(header, {tag: raw for tag, raw in fixed.items() if tag not in module})
+            made.append(header | {_NUMBER: ("IS", str(i + 1).encode())})
+        return made
+
+    return Plan(headers, wants_zero_intercept(sources[0]))
+
+
+def with_charset(values: Header) -> Header:
+    """Add the character set in which tags of coordinates are encoded, where it matters."""
+    return values | {CHARSET: ("CS", tags.UTF8.encode())} if has_text_beyond_ascii(values) else values
 
 
 def _reference(header: Header, number: int) -> SourceImage | None:
@@ -308,40 +356,48 @@ def _reference(header: Header, number: int) -> SourceImage | None:
 
 def _gone(array: xr.DataArray, lead: tuple[str, ...]) -> list[int]:
     """Return the tags of dims along which the source was stacked and the array is no more."""
-    before = str(array.attrs.get("stack_dims", "")).split()
-    names = [name for name in before if name not in lead and name not in array.coords]
+    before = [name.removesuffix(RANKED) for name in str(array.attrs.get("stack_dims", "")).split()]
+    names = [_ATTRIBUTE_TAGS.get(name, name) for name in before if name not in lead and name not in array.coords]
     return [tags.as_tag(name) for name in names if name[:1].isupper() and name.isidentifier()]
 
 
-def _synthetic_headers(
-    array: xr.DataArray,
-    lead: tuple[str, ...],
-    module: Header,
-    fixed: Header,
-    spacing: Spacing,
-    affine: "ArrayLike | None",
-) -> list[Header]:
+def _synthetic(
+    array: xr.DataArray, lead: tuple[str, ...], fixed: Header, spacing: Spacing, affine: "ArrayLike | None"
+) -> Plan:
     """Make a header for each image of a series that comes from nowhere."""
     shape = [array.sizes[name] for name in lead]
-    axis = next((i for i, name in enumerate(lead) if name in SLICE_NAMES), len(lead) - 1)
-    shared = create.encoded(create.synthetic_header())
-    geometry = [create.encoded(values) for values in _slices(array, lead[axis], spacing, affine)]
-    index = np.indices(shape)[axis].reshape(-1).tolist()
-    changes = changed_tags(array, lead, None, np.zeros(len(index), np.intp))
-    headers = []
-    for i, place in enumerate(index):
-        own = {_INSTANCE: ("UI", new_uid().encode()), _NUMBER: ("IS", str(i + 1).encode())}
-        kept = {tag: raw for tag, raw in changes[i].items() if raw is not None}
-        headers.append({**shared, **geometry[place], **module, **fixed, **kept, **own})
-    return headers
+    axis = next((i for i, name in enumerate(lead) if name in SLICE_DIMS), len(lead) - 1)
+    index = np.indices(shape)[axis].reshape(-1)
+    nowhere = np.zeros(len(index), np.intp)
+    changes = changed_tags(array, lead, None, nowhere)
+    slices = [create.encoded(values) for values in _slices(array, lead[axis], spacing, affine)]
+    by_coords = geometry_tags(array, lead, None, nowhere) if spacing is None and affine is None else [{}] * len(index)
+    shared: Header = create.encoded(create.synthetic_header()) | attribute_tags(array)
+    times = array.sizes.get(tags.label(_TEMPORAL))
+    if times:
+        shared[_TEMPORAL_COUNT] = "IS", str(times).encode()
+
+    def headers(module: Header) -> list[Header]:
+        made = []
+        for i, place in enumerate(index.tolist()):
+            own = {**slices[place], **changes[i], **encoded_geometry(by_coords[i])}
+            present = {tag: raw for tag, raw in own.items() if raw is not None}
+            described = replace_pixels(shared, module)
+            settle_class(described, create.MR_IMAGE)
+            header = overlaid(described, with_charset(present))
+            header = overlaid(header, {tag: raw for tag, raw in fixed.items() if tag not in module})
+            if _BODY_PART in header and not header.get(_LATERALITY, ("CS", b"?"))[1].strip():
+                del header[_LATERALITY]  # PS3.3 C.7.3.1: empty only where the part is unknown and may be paired
+            made.append(header | {_INSTANCE: ("UI", new_uid().encode()), _NUMBER: ("IS", str(i + 1).encode())})
+        return made
+
+    return Plan(headers)
 
 
-def _slices(
-    array: xr.DataArray, dim: str, spacing: Spacing, affine: "ArrayLike | None"
-) -> list[dict[int, object]]:
+def _slices(array: xr.DataArray, dim: str, spacing: Spacing, affine: "ArrayLike | None") -> list[dict[int, object]]:
     """Return the geometry of each slice; a slice coordinate in mm says where slices lie, if nothing else does."""
     count = array.sizes[dim]
-    along = array.coords[dim].values if dim in SLICE_NAMES and dim in array.coords else None
+    along = array.coords[dim].values if dim in SLICE_DIMS and dim in array.coords else None
     if along is None or affine is not None or along.dtype.kind not in "if":
         return create.slice_geometry(count, spacing=spacing, affine=affine)
     steps = np.diff(along.astype(np.float64))
@@ -377,22 +433,61 @@ def header_columns(headers: Sequence[Header]) -> dict[int, Column]:
     return dict(builder.finish().columns)
 
 
-def copy_frames(store: Store, key: SeriesKey, frames: Frames) -> None:
-    """Stage copies of frames in a series, under new SOP Instance UIDs; pixels stay where they are.
+def copy_frames(
+    store: Store, key: SeriesKey, frames: Frames, *, elsewhere: bool = False, keep_uids: bool = False
+) -> None:
+    """Stage copies of frames in a series; pixels stay where they are.
 
     Parameters
     ----------
     store, key
-        The series that they go into; what its placeholder says of patient, study and series is laid over.
+        The series that they go into; what its placeholder says of the series is laid over.
     frames
-        Rows with or without pixels.
+        Rows with or without pixels; frames of one instance stay one instance.
+    elsewhere
+        Whether they come from another study: then they get the placeholder's patient and study, too, and lose what
+        the other said of its own.
+    keep_uids
+        Whether they keep their SOP Instance UIDs, as those that are moved do.
+
+    Raises
+    ------
+    EditError
+        If a frame is there twice.
     """
+    _refuse_twice(frames)
     held = store.frames(key)
-    fixed = {} if held is None else {tag: Column([held.raw_values(tag)[0][0]]) for tag in held.tags()}
-    fresh: list[Known] = [("UI", new_uid().encode()) for _ in range(len(frames))]
-    columns = inline(frames)
-    columns.update(fixed)
-    columns[_INSTANCE] = Column(fresh, np.arange(len(frames), dtype=np.int32))
+    fixed = {} if held is None else row_headers(held)[0]
+    outer = (PATIENT_TAGS | STUDY_TAGS) - {CHARSET}
+    if not elsewhere:
+        fixed = {tag: raw for tag, raw in fixed.items() if tag not in outer}
+    gone = outer - fixed.keys() if elsewhere else frozenset()
+    kept = frames.with_columns(dict.fromkeys(gone & frames.columns.keys()))
+    columns = inline(kept) | laid_columns(kept, fixed)
+    if not keep_uids:
+        columns[_INSTANCE] = _fresh_uids(frames)
     store.stage(key, Frames(frames.files, frames.file, frames.number, frames.offset, frames.length, columns))
 
 
+def _fresh_uids(frames: Frames) -> Column:
+    """Return new SOP Instance UIDs, one for each instance."""
+    _, codes = frames.column(_INSTANCE)
+    _, instance = np.unique(np.stack([frames.file, codes], axis=1), axis=0, return_inverse=True)
+    fresh: list[Known] = [("UI", new_uid().encode()) for _ in range(int(instance.max(initial=-1)) + 1)]
+    return Column(fresh, instance.reshape(-1).astype(np.int32))
+
+
+def laid_columns(frames: Frames, values: Header) -> dict[int, Column]:
+    """Return columns that give every row these elements, with all text readable in the character set of its row."""
+    if not has_text_beyond_ascii(values):
+        return {tag: Column([raw]) for tag, raw in values.items() if tag != CHARSET}
+    laid = [overlaid(header, values) for header in row_headers(frames)]
+    return header_columns([{tag: header[tag] for tag in (*values, CHARSET) if tag in header} for header in laid])
+
+
+def _refuse_twice(frames: Frames) -> None:
+    keys = [frames.files.paths[file] if file >= 0 else b"" for file in frames.file.tolist()]
+    places = list(zip(keys, frames.number.tolist(), frames.offset.tolist(), strict=True))
+    twice = len(places) - len(set(places))
+    if twice:
+        raise EditError(f"{twice} of {len(places)} frames are given twice: give each series once")

@@ -194,11 +194,14 @@ def order_frames(frames: "Frames") -> IndexArray:
         Shape (n,), indices; frames without a usable InstanceNumber come last.
     """
     numbers, codes = frames.column(INSTANCE_NUMBER)
-    instance = np.append(matrix(numbers, 1)[:, 0], np.nan)[codes]
-    uids, uid_codes = frames.column(INSTANCE_UID)
-    texts = np.array([*map(as_text, uids), ""], str)
-    ranks = np.unique(texts, return_inverse=True)[1][uid_codes]
-    order: IndexArray = np.lexsort((ranks, frames.number, np.nan_to_num(instance, nan=np.inf)))
+    instance = np.nan_to_num(np.append(matrix(numbers, 1)[:, 0], np.nan)[codes], nan=np.inf)
+    order: IndexArray = np.lexsort((frames.number, instance))
+    tied = (instance[order][1:] == instance[order][:-1]) & (np.diff(frames.number[order]) == 0)
+    if tied.any():
+        uids, uid_codes = frames.column(INSTANCE_UID)
+        texts = np.array([*map(as_text, uids), ""], str)
+        ranks = np.unique(texts, return_inverse=True)[1][uid_codes]
+        order = np.lexsort((ranks, frames.number, instance))
     return order
 
 

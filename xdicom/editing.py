@@ -3,68 +3,40 @@
 It stages nothing itself; where columns go is known in `edits`.
 """
 
+import struct
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import tags
 from .columns import Column, Known
-from .errors import EditError, TagValueError
+from .errors import BrokenFileError, EditError, TagValueError
+from .explicit import to_explicit
 from .frames import CHARSET, SIGNED, Frames
+from .groups import ECHO_TIME, EFFECTIVE_ECHO_TIME, FRAME_GROUPS, SHARED_GROUPS
 from .imagery import STORED_TAGS
 from .instance import INSTANCE_UID
-from .scan import BIRTH_DATE, PATIENT_ID, PATIENT_NAME, SERIES_UID, STUDY_UID
+from .overlay import has_text_beyond_ascii
+from .scan import PATIENT_ID, SERIES_UID, STUDY_UID
+from .strings import outside
 from .tags import PrivateTag, UniqueValues
 
-KEY_TAGS = (PATIENT_ID, STUDY_UID, SERIES_UID)
-_UNDELETABLE = frozenset({*KEY_TAGS, INSTANCE_UID, 0x00080016})
-_TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
-_PIXELS = 0x7FE0
+_SOP_CLASS = 0x00080016
+_UNDELETABLE = frozenset({PATIENT_ID, STUDY_UID, SERIES_UID, INSTANCE_UID, _SOP_CLASS})
+_TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "SQ", "ST", "UC", "UT"})
+_PIXELS = frozenset({0x7FE00001, 0x7FE00002, 0x7FE00008, 0x7FE00009, 0x7FE00010})
+# The two names of one value in enhanced files.
+_TWINS = {ECHO_TIME: EFFECTIVE_ECHO_TIME, EFFECTIVE_ECHO_TIME: ECHO_TIME}
 
 Overlay = dict[int, Column | None]
+Values = Mapping[int | PrivateTag, object]
+Rows = NDArray[np.bool_]
 
 
-class _Charsets:
-    """Which character set new text of a table is written in."""
-
-    def __init__(self, frames: Frames) -> None:
-        values, _ = frames.column(CHARSET)
-        texts = {_joined(value) for value in values} or {""}
-        self.current = next(iter(texts)) if len(texts) == 1 else ""
-        self.switched = False
-        self._frames = frames
-
-    def encode(self, tag: int, vr: str, value: object, creator: str, signed: bool) -> bytes:
-        """Encode a value, in UTF-8 where the table's character set does not hold it and nothing else speaks against."""
-        options: dict[str, Any] = {"creator": creator, "signed": signed}
-        if vr not in _TEXT_VRS or self.switched:
-            return tags.encode(tag, vr, value, charset=self.current, **options)
-        try:
-            return tags.encode(tag, vr, value, charset=self.current, **options)
-        except TagValueError:
-            raw = tags.encode(tag, vr, value, charset=tags.UTF8, **options)
-            other = self._not_ascii()
-            if other:
-                raise TagValueError(
-                    f"{tags.label(tag)} = {value!r} does not fit the character set {self.current or 'ISO_IR 6'!r}, and "
-                    f"{other} has text in it that is not ASCII: set SpecificCharacterSet and that text first"
-                ) from None
-            self.current, self.switched = tags.UTF8, True
-            return raw
-
-    def _not_ascii(self) -> str:
-        """Return the name of an element whose text is not ASCII, or ""."""
-        for tag in self._frames.tags():
-            if tags.concrete_vr(tag) in _TEXT_VRS:
-                raws, _ = self._frames.raw_values(tag)
-                if any(not raw.isascii() or b"\x1b" in raw for _, raw in raws):
-                    return tags.label(tag)
-        return ""
-
-
-def overlay_of(frames: Frames, values: Mapping[int | PrivateTag, object], vrs: Mapping[object, str]) -> Overlay:
+def overlay_of(frames: Frames, values: Values, vrs: Mapping[object, str]) -> Overlay:
     """Return the columns that give every row of a table these values.
 
     Parameters
@@ -81,98 +53,348 @@ def overlay_of(frames: Frames, values: Mapping[int | PrivateTag, object], vrs: M
     EditError
         If an element cannot be set or removed.
     TagValueError
-        If a VR cannot hold a value.
+        If a VR cannot hold a value, or the character set its text.
     """
-    charsets = _Charsets(frames)
-    signed = frames.column(SIGNED)[0] == [1]
-    overlay: Overlay = {}
-    for name, value in values.items():
-        creator = name.creator if isinstance(name, PrivateTag) else ""
-        tag = _place(frames, name, overlay) if isinstance(name, PrivateTag) else name
-        _check(frames, tag, value)
-        if value is None:
-            overlay[tag] = None
-            continue
-        vr = vrs.get(name) or _vr(frames, tag, creator, signed)
-        known: Known = (vr, charsets.encode(tag, vr, _single(value, tag), creator, signed))
-        overlay[tag] = Column([known])
-    if charsets.switched:
-        overlay[CHARSET] = Column([("CS", tags.UTF8.encode())])
-    return overlay
+    plain = {name: _single(name, value) for name, value in values.items()}
+    editor = _Editor(frames, plain, vrs)
+    for name in sorted(plain, key=lambda name: (name != CHARSET, isinstance(name, PrivateTag))):
+        if isinstance(name, PrivateTag):
+            editor.set_private(name, plain[name])
+        else:
+            _check(name, plain[name])
+            editor.set(name, plain[name])
+    return editor.result()
 
 
-def unchanged(frames: Frames, tag: int, column: Column | None) -> bool:
-    """Say whether every row of a table has this column's value already."""
-    before, codes = frames.raw_values(tag)
-    if column is None:
-        return not before or bool((codes < 0).all())
-    if len(before) != 1 or (codes < 0).any() or len(column.values) != 1:
-        return False
-    (old_vr, old), (new_vr, new) = before[0], column.values[0]
-    if old == new:
-        return True
-    same: bool = tags.decode(tag, old_vr, old) == tags.decode(tag, new_vr, bytes(new))  # type: ignore[arg-type]
-    return same
+def _single(name: int | PrivateTag, value: object) -> object:
+    """Return what a value of several kinds stands for: None only where the element goes."""
+    if isinstance(value, UniqueValues):
+        if len(value) != 1:
+            label = tags.label(name) if isinstance(name, int) else str(tuple(name))
+            raise EditError(f"{label} = {list(value)!r} are {len(value)} values: set one, such as .item()")
+        value = "" if value[0] is None else value[0]
+    return value.item() if isinstance(value, np.generic) else value
 
 
-def _single(value: object, tag: int) -> object:
-    if isinstance(value, UniqueValues) and len(value) != 1:
-        raise EditError(f"{tags.label(tag)} = {list(value)!r} are {len(value)} values: set one, such as .item()")
-    return value.item() if isinstance(value, UniqueValues | np.generic) else value
-
-
-def _check(frames: Frames, tag: int, value: object) -> None:
-    """Refuse what cannot be set; warn where pixels must follow."""
+def _check(tag: int, value: object) -> None:
+    """Refuse what cannot be set or removed."""
     label = tags.label(tag)
-    if tag >> 16 == _PIXELS and tag & 0xFFFF in (8, 9, 0x10):
+    if tag in _PIXELS:
         raise EditError(f"{label} is set by set_ndarray() or set_xarray(), not as a tag")
     if tag >> 16 == 2 or not tag & 0xFFFF:
         raise EditError(f"{label} describes the file and follows by itself: it cannot be set")
-    empty = value is None or (isinstance(value, str | list | tuple) and not len(value))
+    if tag in (SHARED_GROUPS, FRAME_GROUPS):
+        raise EditError(f"{label} is set by the tags that are in it, such as RepetitionTime")
+    empty = value is None or (isinstance(value, str | list | tuple | bytes) and not len(value))
     if empty and tag in _UNDELETABLE:
         raise EditError(f"{label} identifies the object: it cannot be removed or empty")
-    if tag == INSTANCE_UID and len(np.unique(frames.column(INSTANCE_UID)[1])) > 1:
-        raise EditError("one SOPInstanceUID for several instances: they could not be told apart")
-    if tag in STORED_TAGS and frames.unique(tag) != value:
+
+
+def check_instances(tables: Iterable[Frames], values: Values) -> None:
+    """Refuse one SOPInstanceUID for instances of several tables.
+
+    Raises
+    ------
+    EditError
+        If there are several.
+    """
+    if INSTANCE_UID in values:
+        there = {value for table in tables for value in table.unique(INSTANCE_UID)}
+        if len(there) > 1:
+            raise EditError(
+                f"one SOPInstanceUID for {len(there)} instances: they could not be told apart; set it on one"
+            )
+
+
+def unchanged(frames: Frames, tag: int, column: Column | None) -> bool:
+    """Say whether every row of a table has this column's value already, however it is written."""
+    raws, codes = frames.raw_values(tag)
+    if column is None:
+        return bool((codes < 0).all())
+    new = column.all_codes(len(frames))
+    pairs = np.unique(np.stack([codes, new], axis=1), axis=0).tolist()
+    if any((old < 0) != (code < 0) for old, code in pairs):
+        return False
+    if all(old < 0 or raws[old][1] == column.values[code][1] for old, code in pairs):
+        return True
+    after = frames.with_columns({tag: column})
+    (before, codes), (values, new) = frames.column(tag), after.column(tag)
+    pairs = np.unique(np.stack([codes, new], axis=1), axis=0).tolist()
+    return all(old < 0 or bool(np.all(before[old] == values[code])) for old, code in pairs)
+
+
+def warn_of_pixels(overlays: Iterable[Overlay]) -> None:
+    """Warn where pixels must follow an edit.
+
+    Warns
+    -----
+    UserWarning
+        With the tags.
+    """
+    found = sorted({tag for overlay in overlays for tag in overlay if tag in STORED_TAGS})
+    if found:
         warnings.warn(
-            f"{label} describes the stored pixels: they still decode by the file's value, and save() refuses the series "
-            "until set_ndarray() makes it true or restore() drops it",
+            f"{', '.join(map(tags.label, found))} describes the stored pixels: they still decode by the file's value, "
+            "and save() refuses the series until set_ndarray() makes it true or restore() drops it",
             UserWarning,
-            stacklevel=2,
+            stacklevel=outside(),
         )
 
 
-def _vr(frames: Frames, tag: int, creator: str, signed: bool) -> str:
-    """Return the VR that a value is written in: the file's, else the dictionary's."""
-    column = frames.columns.get(tag)
-    written = {vr for vr, _ in column.values if vr not in ("", "UN")} if column else set()
-    vr = written.pop() if len(written) == 1 else tags.concrete_vr(tag, creator=creator, signed=signed)
-    if vr == "UN" and tags.is_private(tag):
-        raise EditError(f"no dictionary knows {tags.label(tag)}: give its VR, record.set({tags.label(tag)!r}, value, VR='LO')")
-    return vr
+def displaced(frames: Frames, overlay: Overlay) -> list[int]:
+    """Return the tags whose earlier edits give way: EchoTime and EffectiveEchoTime are one value in enhanced files."""
+    if EFFECTIVE_ECHO_TIME not in frames.columns:
+        return []
+    return [twin for tag, twin in _TWINS.items() if tag in overlay and twin not in overlay]
 
 
-def _place(frames: Frames, name: PrivateTag, overlay: Overlay) -> int:
-    """Return the tag of a private element, in the block of its creator, which is made where there is none."""
-    group = name.group << 16
-    free = 0
-    for block in range(0x10, 0x100):
-        creators, codes = frames.column(group | block)
-        if name.creator in creators and len(creators) == 1 and (codes >= 0).all():
-            return group | block << 8 | name.element
-        if not creators and not free and group | block not in overlay:
-            free = block
-    staged = [tag for tag, column in overlay.items() if column and column.values[0][1] == name.creator.encode()]
-    if staged:
-        return group | (staged[0] & 0xFF) << 8 | name.element
-    if not free:
+def tied(overlay: Overlay, wanted: Iterable[int]) -> set[int]:
+    """Return which edits have to go with some: text with its character set, private elements with their creator."""
+    found = set(wanted)
+    if CHARSET in found:
+        found |= {
+            tag for tag, column in overlay.items() if column and has_text_beyond_ascii(dict(enumerate(_raws(column))))
+        }
+    creators = {tag for tag in found if tags.is_private(tag) and 0x10 <= tag & 0xFFFF <= 0xFF}
+    return found | {tag for tag in overlay if tag >= 0 and _creator_of(tag) in creators}
+
+
+def _raws(column: Column) -> list[Known]:
+    return [(vr, raw) for vr, raw in column.values if isinstance(raw, bytes)]
+
+
+def _creator_of(tag: int) -> int:
+    """Return the tag of the private creator of an element, -1 for others."""
+    return tag >> 16 << 16 | tag >> 8 & 0xFF if tags.is_private(tag) and tag & 0xFFFF >= 0x1000 else -1
+
+
+def with_twins(base: Frames, changes: Overlay) -> Overlay:
+    """Return columns laid over an enhanced table, with the other name of an edited echo time."""
+    if EFFECTIVE_ECHO_TIME not in base.columns:
+        return changes
+    for tag, twin in _TWINS.items():
+        if tag in changes and twin not in changes:
+            column = changes[tag]
+            return {**changes, twin: column and Column([_as_twin(twin, raw) for raw in _raws(column)], column.codes)}
+    return changes
+
+
+def _as_twin(tag: int, value: Known) -> Known:
+    """Turn the DS of EchoTime into the FD of EffectiveEchoTime, or back."""
+    number = tags.decode(_TWINS[tag], *value)
+    vr = "FD" if tag == EFFECTIVE_ECHO_TIME else "DS"
+    try:
+        return vr, tags.encode(tag, vr, "" if number is None else number)
+    except TagValueError:
+        return vr, b""
+
+
+# -- one assignment
+
+
+class _Context(NamedTuple):
+    """What decides how a value is written: SpecificCharacterSet, and whether pixels are signed."""
+
+    charset: str
+    signed: bool
+
+
+class _Editor:
+    """The columns of one assignment, made tag by tag."""
+
+    def __init__(self, frames: Frames, values: Values, vrs: Mapping[object, str]) -> None:
+        self._before, self._frames, self._vrs = frames, frames, vrs
+        self._values = values
+        self._overlay: Overlay = {}
+        self._every = np.ones(len(frames), bool)
+        self._fixed = CHARSET in values
+        self._contexts, self._context_codes = self._distinct()
+
+    def result(self) -> Overlay:
+        return self._overlay
+
+    def _distinct(self) -> tuple[list[_Context], NDArray[np.intp]]:
+        """Return the contexts of the rows, and which one each has."""
+        (charsets, first), (signs, second) = self._frames.column(CHARSET), self._frames.column(SIGNED)
+        pairs, inverse = np.unique(np.stack([first, second], axis=1), axis=0, return_inverse=True)
+        found = [
+            _Context(_joined(charsets[one]) if one >= 0 else "", other >= 0 and signs[other] == 1)
+            for one, other in pairs.tolist()
+        ]
+        return found or [_Context("", False)], inverse.reshape(-1)
+
+    def _lay(self, tag: int, column: Column | None) -> None:
+        self._overlay[tag] = column
+        self._frames = self._frames.with_columns({tag: column})
+
+    def set(self, tag: int, value: object) -> None:
+        """Give all rows a value."""
+        if value is None:
+            self._refuse_orphans(tag)
+            self._lay(tag, None)
+            return
+        self._require_creator(tag)
+        owner = _creator_of(tag)
+        names = self._frames.column(owner)[0] if owner >= 0 else []
+        creator = str(names[0]) if len(names) == 1 else ""
+        vr = self._vr(tag, value, self._vrs.get(tag, ""), creator)
+        self._lay(tag, self._column(tag, vr, value, creator, self._every))
+        if tag == CHARSET:
+            self._contexts, self._context_codes = self._distinct()
+            self._warn_of_relabelled()
+
+    def _vr(self, tag: int, value: object, given: str, creator: str) -> str:
+        """Return the VR to write a value in: as given, else the file's, else the dictionary's; "" for US or SS."""
+        column = self._frames.columns.get(tag)
+        written = {vr for vr, _ in column.values} if column else set()
+        if given:
+            return given
+        if len(written - {"", "UN"}) == 1 and not written & {"UN"}:
+            return next(iter(written - {""}))
+        if tags.dictionary_vr(tag) == "US or SS":
+            return ""
+        vr = tags.concrete_vr(tag, creator=creator)
+        if vr == "UN" and not isinstance(value, bytes):
+            name = f"({creator!r}, 0x{tag >> 16:04X}, 0x{tag & 0xFF:02X})" if creator else tags.label(tag)
+            raise EditError(f"no dictionary knows {name}: give its VR, record.set({name}, value, VR='LO'), or bytes")
+        return vr
+
+    def _column(self, tag: int, vr: str, value: object, creator: str, rows: Rows) -> Column | None:
+        """Return the column of a tag with some rows changed."""
+        encoded = self._encoded(tag, vr, value, creator)
+        if len(set(encoded)) == 1 and rows.all():
+            return Column(encoded[:1])
+        raws, codes = self._frames.raw_values(tag)
+        new = np.where(rows, self._context_codes + len(raws), codes).astype(np.int32)
+        return Column([*raws, *encoded], new).take(np.arange(len(new)))
+
+    def _encoded(self, tag: int, vr: str, value: object, creator: str) -> list[Known]:
+        """Return a value as each context writes it; in UTF-8 where another character set lacks it and nothing minds."""
+        try:
+            return [self._known(tag, vr, value, creator, context) for context in self._contexts]
+        except TagValueError:
+            utf8 = [context._replace(charset=tags.UTF8) for context in self._contexts]
+            if self._fixed or (vr not in _TEXT_VRS) or all(each.charset == tags.UTF8 for each in self._contexts):
+                raise
+            encoded = [self._known(tag, vr, value, creator, context) for context in utf8]
+        other = self._text_beyond_ascii()
+        if other:
+            charsets = " and ".join(sorted({context.charset or "ISO_IR 6" for context in self._contexts}))
+            raise TagValueError(
+                f"{tags.label(tag)} = {value!r} does not fit the character set {charsets!r}, and {other} is not "
+                f"ASCII either: set SpecificCharacterSet to {tags.UTF8!r} and both of them in one go"
+            )
+        self._contexts, self._fixed = utf8, False
+        self._lay(CHARSET, Column([("CS", tags.UTF8.encode())]))
+        return encoded
+
+    def _known(self, tag: int, vr: str, value: object, creator: str, context: _Context) -> Known:
+        own = vr or tags.concrete_vr(tag, creator=creator, signed=context.signed)
+        raw = tags.encode(tag, own, value, creator=creator, charset=context.charset, signed=context.signed)
+        return own, raw
+
+    def _text_beyond_ascii(self) -> str:
+        """Return the name of an element that is not set here and whose text is not ASCII, or ""."""
+        for tag in self._before.tags():
+            if tag not in self._values and self._has_text(tag):
+                return tags.label(tag)
+        return ""
+
+    def _has_text(self, tag: int) -> bool:
+        written = {vr for vr, _ in self._before.columns[tag].values}
+        vrs = {vr or tags.concrete_vr(tag) for vr in written}
+        if not vrs & _TEXT_VRS:
+            return False
+        return any(has_text_beyond_ascii({tag: _explicit(tag, *raw)}) for raw in self._before.raw_values(tag)[0])
+
+    def _warn_of_relabelled(self) -> None:
+        """Warn where text is read in another character set from now on."""
+        same = [column.values for column in (self._before.columns.get(CHARSET), self._overlay[CHARSET]) if column]
+        other = (
+            ""
+            if len(same) == 2 and unchanged(self._before, CHARSET, self._overlay[CHARSET])
+            else self._text_beyond_ascii()
+        )
+        if other:
+            warnings.warn(
+                f"SpecificCharacterSet says how text is read, and does not turn what is there: {other} is not ASCII; "
+                "set such text together with it",
+                UserWarning,
+                stacklevel=outside(),
+            )
+
+    # -- private elements
+
+    def set_private(self, name: PrivateTag, value: object) -> None:
+        """Give all rows a private element, each in the block of its creator, which is made where there is none."""
+        places = self._frames.places(name)
+        if value is None:
+            for tag, rows in places.items():
+                raws, codes = self._frames.raw_values(tag)
+                left = np.where(rows, -1, codes).astype(np.int32)
+                self._lay(tag, Column(raws, left).take(np.arange(len(left))) if (left >= 0).any() else None)
+            return
+        homeless = ~np.logical_or.reduce([*places.values(), ~self._every])
+        if homeless.any():
+            tag = self._new_block(name, homeless)
+            places[tag] = places.get(tag, ~self._every) | homeless
+        for tag, rows in places.items():
+            vr = self._vr(tag, value, self._vrs.get(name, ""), name.creator)
+            self._lay(tag, self._column(tag, vr, value, name.creator, rows))
+
+    def _new_block(self, name: PrivateTag, rows: Rows) -> int:
+        """Reserve a block for a creator in some rows, and return the tag of the element in it."""
+        group = name.group << 16
+        if not name.group & 1 or name.group in (1, 3, 5, 7, 0xFFFF):
+            raise EditError(f"group {name.group:04X} holds no private elements: give an odd group from 0009 on")
+        for block in range(0x10, 0x100):
+            first = group | block << 8
+            taken = any(
+                (self._frames.raw_values(tag)[1][rows] >= 0).any()
+                for tag in self._frames.columns
+                if tag == group | block or first <= tag <= first | 0xFF
+            )
+            if not taken:
+                self._lay(group | block, self._column(group | block, "LO", name.creator, "", rows))
+                return first | name.element
         raise EditError(f"group {name.group:04X} has no free private block for {name.creator!r}")
-    overlay[group | free] = Column([("LO", tags.encode(group | free, "LO", name.creator))])
-    return group | free << 8 | name.element
+
+    def _require_creator(self, tag: int) -> None:
+        """Refuse a private element that nobody owns."""
+        owner = _creator_of(tag)
+        if tags.is_private(tag) and owner < 0 and not 0x10 <= tag & 0xFFFF <= 0xFF:
+            raise EditError(f"{tags.label(tag)} is in no private block: elements lie from (gggg,1000) on")
+        if owner < 0 or owner in self._values or tag in self._frames.columns:
+            return
+        if owner not in self._frames.columns or (self._frames.raw_values(owner)[1] < 0).any():
+            raise EditError(
+                f"{tags.label(tag)} has no private creator: name it, "
+                f"record['creator', 0x{tag >> 16:04X}, 0x{tag & 0xFF:02X}]"
+            )
+
+    def _refuse_orphans(self, tag: int) -> None:
+        """Refuse to remove the creator of private elements that stay."""
+        if not tags.is_private(tag) or not 0x10 <= tag & 0xFFFF <= 0xFF:
+            return
+        left = [
+            each for each in self._frames.tags() if _creator_of(each) == tag and self._values.get(each, "") is not None
+        ]
+        if left:
+            raise EditError(
+                f"{tags.label(tag)} is the creator of {len(left)} elements: remove {tags.label(left[0])} ... too"
+            )
+
+
+def _explicit(tag: int, vr: str, raw: bytes) -> Known:
+    """Return a value with the VR that it has; sequences in explicit VR."""
+    vr, implicit = vr or tags.concrete_vr(tag), not vr
+    if vr != "SQ":
+        return vr, raw
+    try:
+        return vr, to_explicit(raw, implicit=implicit)
+    except (BrokenFileError, struct.error):
+        return "LO", raw
 
 
 def _joined(value: object) -> str:
-    return "\\".join(map(str, value)) if isinstance(value, tuple) else str(value or "")
-
-
-__all__ = ["BIRTH_DATE", "KEY_TAGS", "PATIENT_NAME", "Overlay", "overlay_of", "unchanged"]
+    return "\\".join(str(part or "") for part in value) if isinstance(value, tuple) else str(value or "")

@@ -10,12 +10,13 @@ import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
-from .catalog import Catalog
+from .catalog import Catalog, Problem
 from .columns import Column, Known, Raw
 from .errors import CatalogError
 from .folder import PRIVATE_NAME
@@ -24,12 +25,12 @@ from .instance import INSTANCE_UID, uid_hash
 from .overlays import HIDDEN, NEW, REMOVED, REPLACED, SAVED, Layer, Overlay, Overlays
 from .scan import SeriesKey
 from .seriestables import SeriesTables
-from .staging import Progress, StagedArray, stage_array
+from .source import Stamp
+from .staging import Progress, StagedArray, keep_file, stage_array
 from .tables import Table
+from .writer import flush_directory
 
 PIXELS_FOLDER = "edits.zarr"
-
-KEPT = "kept-"  # folders of files that staged frames still read, after a save took them from their place
 
 
 class Edits:
@@ -63,8 +64,20 @@ class Edits:
             return self._frames[key]
 
     def overlays(self) -> dict[Layer, Overlay]:
-        """Return the edited columns of every table as it is now; None where an element is removed."""
-        return self._overlays.aligned()
+        """Return the edited columns of every table as it is now; None where an element is removed.
+
+        Staged rows that are new pixels of a file that changed outside or went are hidden as if they were removed.
+        """
+        aligned, aside = self._overlays.aligned(), self._overlays.aside_uids()
+        if not aside:
+            return aligned
+        found = dict(aligned)
+        for key in self.keys():
+            frames, layer = self.frames(key), Layer(NEW, key)
+            if frames is not None and (rows := self._has_uid(frames, aside)).any():
+                hidden = Column([("", b"1")], np.where(rows, 0, -1).astype(np.int32))
+                found[layer] = {**found.get(layer, {}), REMOVED: hidden}
+        return found
 
     def aside(self) -> dict[Layer, Overlay]:
         """Return the edits whose files changed outside or went; only dropping them ends that."""
@@ -72,16 +85,12 @@ class Edits:
 
     def layers(self) -> list[Layer]:
         """Return the tables that have edits, set aside or not."""
-        return self._overlays.layers()
+        return list(dict.fromkeys([*self.overlays(), *self.aside()]))
 
     def has_files(self, key: SeriesKey) -> bool:
         """Say whether a staged record has more than its placeholder."""
         frames = self.frames(key)
         return frames is not None and bool((frames.file >= 0).any())
-
-    def is_aside(self, frames: Frames) -> NDArray[np.bool_]:
-        """Say which staged rows are new pixels of a file that changed outside or went."""
-        return self._has_uid(frames, self._overlays.aside_uids())
 
     @staticmethod
     def _has_uid(frames: Frames, hashes: set[int]) -> NDArray[np.bool_]:
@@ -90,7 +99,9 @@ class Edits:
         values, codes = frames.column(INSTANCE_UID)
         return np.array([*(uid_hash(str(value)) in hashes for value in values), False], bool)[codes]
 
-    def set_columns(self, changes: Mapping[Layer, Overlay], undone: Mapping[Layer, Iterable[int]]) -> None:
+    def set_columns(
+        self, changes: Mapping[Layer, Overlay], undone: Mapping[Layer, Iterable[int]], gone: Iterable[Layer] = ()
+    ) -> None:
         """Stage edited columns, each in place of an earlier edit of the same tag, and drop others; all or none.
 
         Parameters
@@ -99,25 +110,25 @@ class Edits:
             Columns by table and tag; None removes the element.
         undone
             Tags by table whose earlier edits are dropped.
+        gone
+            Staged tables that are dropped.
         """
         with self._changing() as connection:
             for layer, dropped in undone.items():
                 self._overlays.drop(connection, [layer], dropped)
             self._overlays.write(connection, changes)
-
-    def forget_columns(self, layers: Iterable[Layer], wanted: Iterable[int]) -> None:
-        """Drop the edits of some tags of tables."""
-        with self._changing() as connection:
-            self._overlays.drop(connection, layers, wanted)
+            self._forget_within(connection, gone)
 
     def forget(self, layers: Iterable[Layer]) -> None:
         """Drop the edits of tables and, where they are staged, these tables; their pixels are swept later."""
         with self._changing() as connection:
-            for layer in layers:
-                self._overlays.drop(connection, [layer])
-                if layer.kind == NEW:
-                    self._drop_table(connection, layer.key)
-        self._frames.clear()
+            self._forget_within(connection, layers)
+
+    def _forget_within(self, connection: sqlite3.Connection, layers: Iterable[Layer]) -> None:
+        for layer in layers:
+            self._overlays.drop(connection, [layer])
+            if layer.kind == NEW:
+                self._drop_table(connection, layer.key)
 
     @contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:
@@ -126,7 +137,7 @@ class Edits:
             with self._catalog.transaction() as connection:
                 yield connection
         finally:
-            self._overlays.refresh()
+            self.refresh()
 
     def _drop_table(self, connection: sqlite3.Connection, key: SeriesKey) -> None:
         self._tables.delete(key)
@@ -168,30 +179,94 @@ class Edits:
         """Lay the edits out anew, after files came, changed or went."""
         self._overlays.refresh()
 
+    def keep_files(self, files: Iterable[tuple[bytes, Stamp]]) -> dict[bytes, tuple[bytes, Stamp]]:
+        """Put files, which others may rewrite or remove, beside the staged pixels as well.
+
+        Parameters
+        ----------
+        files
+            Absolute paths with the stamps that they must have.
+
+        Returns
+        -------
+        dict
+            New absolute path and stamp by old path.
+
+        Raises
+        ------
+        StaleError
+            If a file is not any more what it was.
+        """
+        folder = self._catalog.private / PIXELS_FOLDER
+        folder.mkdir(mode=0o700, exist_ok=True)
+        target = folder / uuid.uuid4().hex
+        target.mkdir(mode=0o700)
+        try:
+            kept = {path: keep_file(path, stamp, target / str(i)) for i, (path, stamp) in enumerate(files)}
+        except BaseException:
+            shutil.rmtree(target, ignore_errors=True)
+            raise
+        for each in (target, folder):
+            flush_directory(each)
+        return kept
+
+    def staged_files(self, layers: Iterable[Layer]) -> dict[bytes, Stamp]:
+        """Return the files that staged tables point into: stamps by absolute path."""
+        found: dict[bytes, Stamp] = {}
+        for layer in layers:
+            frames = self.frames(layer.key)
+            if layer.kind == NEW and frames is not None:
+                stamps = (Stamp(*row) for row in frames.files.stamps.tolist())
+                found |= dict(zip(_absolute(frames), stamps, strict=True))
+        return found
+
     def sweep(self) -> None:
         """Remove staged pixels that nothing refers to; for the writer only."""
         folder = self._catalog.private / PIXELS_FOLDER
-        there = list(folder.iterdir()) if folder.is_dir() else []
-        if not there:
+        if not folder.is_dir() or not any(folder.iterdir()):
             return
         with self._catalog.transaction():
-            used = self._tables.drop_unused_files()
-        root = os.fsdecode(self._catalog.root_bytes)
-        kept = {os.path.join(root, os.fsdecode(path)) for path in used}
-        for array in there:
-            if not any(path.startswith(f"{array}{os.sep}") for path in kept):
-                shutil.rmtree(array, ignore_errors=True)
+            self._tables.drop_unused_files()
+        for array in self._orphans():
+            shutil.rmtree(array, ignore_errors=True)
 
-    def keep_sources(self, connection: sqlite3.Connection, kept: Mapping[bytes, bytes]) -> None:
-        """Let staged frames read files that a save takes away by other names, in a transaction of the caller's."""
-        rows = [(new, old) for old, new in kept.items()]
-        connection.executemany("UPDATE staged_file SET path = ? WHERE path = ?", rows)
-
-    def sources(self) -> set[bytes]:
-        """Return the user's files that staged frames read, relative to the folder."""
+    def _orphans(self) -> list[Path]:
+        """Return folders of staged pixels that nothing refers to."""
+        folder = self._catalog.private / PIXELS_FOLDER
         with self._catalog.lock:
-            found = {row[0] for row in self._catalog.connection.execute("SELECT path FROM staged_file")}
-        return {path for path in found if not path.startswith((PRIVATE_NAME.encode(), b"/"))}
+            tables = [table for key in self.keys() if (table := self._tables.frames(key)) is not None]
+        used = {os.fsdecode(path) for table in tables for path in _absolute(table)}
+        arrays = folder.iterdir() if folder.is_dir() else ()
+        return [array for array in arrays if not any(path.startswith(f"{array}{os.sep}") for path in used)]
+
+    def leftovers(self) -> list[Problem]:
+        """Return orphans, and staged frames whose files are no longer what they were."""
+        orphans = [
+            Problem(str(path), "staged pixels that nothing refers to; the next edit removes them")
+            for path in self._orphans()
+        ]
+        files = self.staged_files([Layer(NEW, key) for key in self.keys()])
+        lost = [
+            Problem(os.fsdecode(path), "staged frames point to this file, which changed or is gone")
+            for path, stamp in files.items()
+            if stamp_of(path) != stamp
+        ]
+        return [*orphans, *lost]
+
+    def keep_sources(self, connection: sqlite3.Connection, kept: Mapping[bytes, tuple[bytes, Stamp]]) -> None:
+        """Let staged frames read files that a save takes away by other names, in a transaction of the caller's."""
+        here = os.path.join(self._catalog.root_bytes, b"")
+        rows = [(path.removeprefix(here), *stamp, old) for old, (path, stamp) in kept.items()]
+        connection.executemany(
+            "UPDATE staged_file SET path = ?, size = ?, mtime_ns = ?, inode = ? WHERE path = ?", rows
+        )
+
+    def sources(self) -> dict[bytes, Stamp]:
+        """Return the user's files that staged frames read, relative to the folder, with their stamps."""
+        with self._catalog.lock:
+            rows = self._catalog.connection.execute("SELECT path, size, mtime_ns, inode FROM staged_file")
+            found = {row[0]: Stamp(*row[1:]) for row in rows}
+        return {path: stamp for path, stamp in found.items() if not path.startswith((PRIVATE_NAME.encode(), b"/"))}
 
     def source_of(self, key: SeriesKey) -> SeriesKey | None:
         """Return the series that a new series follows, or None."""
@@ -238,7 +313,11 @@ class Edits:
             raise
 
     def stage_frames(
-        self, key: SeriesKey, frames: Frames, hidden: Mapping[Layer, Overlay] | None = None, *, anew: bool = False
+        self,
+        key: SeriesKey,
+        frames: Frames,
+        hidden: Mapping[Layer, Overlay] | None = None,
+        instead: Iterable[Layer] = (),
     ) -> None:
         """Add new frames to a series; `frames` has the files that hold their pixels.
 
@@ -250,26 +329,47 @@ class Edits:
             Rows whose values are complete and inline, without references into files.
         hidden
             Rows of saved tables that go or give way, as pseudo-tags.
-        anew
-            Whether the frames take the place of all that were staged in the series before.
+        instead
+            Staged tables whose place the frames take.
         """
-        stamps = [tuple(row) for row in frames.files.stamps.tolist()]
-        files = list(zip(self._relative(frames), stamps, strict=True))
         with self._changing() as connection:
-            if anew:
-                self._tables.delete(key)
-                self._overlays.drop(connection, [Layer(NEW, key)])
-            first = self._tables.add_files(files)  # type: ignore[arg-type]
-            table = Table(frames.file + np.int32(first), frames.number, frames.offset, frames.length, frames.columns)
-            self._tables.append(key, table)
+            self._forget_within(connection, instead)
+            self._append(key, frames)
             self._overlays.write(connection, hidden or {})
-        self._frames.clear()
+
+    def settle_keys(self, moved: Mapping[Layer, tuple[SeriesKey, Frames]]) -> None:
+        """Write staged tables anew, edits included, under the keys that these have given them."""
+        with self._changing() as connection:
+            sources = {key: self.source_of(layer.key) for layer, (key, _) in moved.items()}
+            self._forget_within(connection, moved)
+            for key, frames in moved.values():
+                self._append(key, frames)
+            followed = [(*key, *source) for key, source in sources.items() if source is not None]
+            connection.executemany("INSERT OR REPLACE INTO follows VALUES (?, ?, ?, ?, ?, ?)", followed)
+
+    def _append(self, key: SeriesKey, frames: Frames) -> None:
+        stamps = [tuple(row) for row in frames.files.stamps.tolist()]
+        first = self._tables.add_files(list(zip(self._relative(frames), stamps, strict=True)))  # type: ignore[arg-type]
+        file = np.where(frames.file < 0, -1, frames.file + np.int32(first)).astype(np.int32)
+        self._tables.append(key, Table(file, frames.number, frames.offset, frames.length, frames.columns))
 
     def _relative(self, frames: Frames) -> list[bytes]:
         """Return the paths of files: relative where they are in the folder, which may be moved, else absolute."""
-        root, here = frames.files.root, os.path.join(self._catalog.root_bytes, b"")
-        paths = [os.path.join(root, path) for path in frames.files.paths]
-        return [path.removeprefix(here) for path in paths]
+        here = os.path.join(self._catalog.root_bytes, b"")
+        return [path.removeprefix(here) for path in _absolute(frames)]
+
+
+def stamp_of(path: bytes) -> Stamp | None:
+    """Return the stamp of a file, None where there is none."""
+    try:
+        return Stamp.of(os.stat(path))
+    except OSError:
+        return None
+
+
+def _absolute(frames: Frames) -> list[bytes]:
+    """Return the paths of files, which os.path.join takes as they are."""
+    return [os.path.join(frames.files.root, path) for path in frames.files.paths]
 
 
 def inline(frames: Frames) -> dict[int, Column]:

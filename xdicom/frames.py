@@ -3,11 +3,12 @@
 A column holds each distinct raw value once, and is decoded when somebody needs it. How rows become arrays is not known.
 """
 
+import difflib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ class Attribute(NamedTuple):
     """A lower_case attribute: how to get it from frames, and how setting it becomes tags."""
 
     get: Callable[["Frames"], Sequence[object]]
-    set: Callable[[object, "Frames"], Mapping[TagLike, object]] | None = None
+    set: Callable[[Any, "Frames"], Mapping[Any, object]] | None = None
 
 
 ATTRIBUTES: dict[str, Attribute] = {}
@@ -201,7 +202,7 @@ class Frames:
             return [], np.full(len(self), -1, np.int32)
         return self._read_refs(column, column.all_codes(len(self)))
 
-    def _resolve(self, name: PrivateTag) -> dict[int, NDArray[np.bool_]]:
+    def places(self, name: PrivateTag) -> dict[int, NDArray[np.bool_]]:
         """Return the tags that hold a private element, each with the rows in whose block it is."""
         found = {}
         for block in range(0x10, 0x100):
@@ -214,7 +215,7 @@ class Frames:
     def _private(self, name: PrivateTag) -> tuple[list[object], NDArray[np.int32]]:
         values: list[object] = []
         codes = np.full(len(self), -1, np.int32)
-        for tag, rows in self._resolve(name).items():
+        for tag, rows in self.places(name).items():
             here, here_codes = self.column(tag)
             rows = rows & (here_codes >= 0)
             codes[rows] = here_codes[rows] + len(values)
@@ -225,7 +226,8 @@ class Frames:
         """Return the distinct values and codes of a tag, a private element or a lower_case attribute."""
         if isinstance(name, str) and name in ATTRIBUTES:
             values = list(ATTRIBUTES[name].get(self))
-            return _merge_equal(values, np.arange(len(values), dtype=np.int32))
+            has_value = np.array([value is not None for value in values], bool)
+            return _merge_equal(values, np.where(has_value, np.arange(len(values)), -1).astype(np.int32))
         parsed = _parse(name)
         return self._private(parsed) if isinstance(parsed, PrivateTag) else self.column(parsed)
 
@@ -278,8 +280,9 @@ class Frames:
 
 def _parse(name: object) -> int | PrivateTag:
     if isinstance(name, str) and name[:1].islower() and name != "dBdt":
-        known = ", ".join(sorted(ATTRIBUTES))
-        raise UnknownTagError(f"{name!r} is no registered attribute; there are {known}")
+        near = difflib.get_close_matches(name, ATTRIBUTES, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(sorted(ATTRIBUTES))}"
+        raise UnknownTagError(f"{name!r} is no registered attribute{hint}")
     return tags.parse(name)  # type: ignore[arg-type]
 
 

@@ -227,8 +227,12 @@ def _walk_fragments(source: Source, header: Header, position: int) -> int:
     while True:
         if not start <= position <= start + len(ahead) - 8:
             ahead, start = source.read(position, 64), position
+        if position == size and header.fragments:
+            header.problems.append("the pixel data ends without a sequence delimiter")
+            header.offset_table = _offset_table(source, header.fragments)
+            return size
         if len(ahead) - (position - start) < 8:
-            header.problems.append("the pixel data is truncated: it ends without a sequence delimiter")
+            header.problems.append("the pixel data is truncated: it ends within an item")
             return -1
         group, element, length = struct.unpack_from("<HHL", ahead, position - start)
         tag = group << 16 | element

@@ -4,6 +4,7 @@ A row is known by SOPInstanceUID, frame number and matrix. What the edits are is
 """
 
 import hashlib
+import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .columns import Column, Raw
+from .errors import CatalogError
 from .frames import Frames
 from .instance import INSTANCE_UID, uid_hash
 from .packing import pack_integers, unpack_integers
@@ -18,6 +20,7 @@ from .packing import pack_integers, unpack_integers
 # In place of a code: the row was not edited. (-1 stands for an element that was removed.)
 UNEDITED = -2
 _ROWS, _COLUMNS = 0x00280010, 0x00280011
+_SIZES = struct.Struct("<QQ")
 _MIX = tuple(np.uint64(odd) for odd in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9))
 
 
@@ -54,13 +57,16 @@ class Identity(NamedTuple):
     def pack(self) -> bytes:
         """Return it as bytes."""
         parts = [pack_integers(array.view(np.int64)) for array in self]
-        return len(parts[0]).to_bytes(8, "little") + b"".join(parts)
+        return _SIZES.pack(self.rows, len(parts[0])) + b"".join(parts)
 
     @classmethod
     def unpack(cls, blob: bytes) -> "Identity":
         """Return what `pack` packed."""
-        end = 8 + int.from_bytes(blob[:8], "little")
-        uid, place = (unpack_integers(part, np.int64).view(np.uint64) for part in (blob[8:end], blob[end:]))
+        if len(blob) < _SIZES.size:
+            raise CatalogError("the catalog is damaged: rows of edits that cannot be unpacked")
+        rows, size = _SIZES.unpack_from(blob)
+        parts = blob[_SIZES.size : _SIZES.size + size], blob[_SIZES.size + size :]
+        uid, place = (unpack_integers(part, np.int64, rows).view(np.uint64) for part in parts)
         return cls(uid, place)
 
     def take(self, rows: NDArray[np.intp]) -> "Identity":

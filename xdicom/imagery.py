@@ -31,8 +31,9 @@ Get = Callable[[int], object]
 _CLASS, _PADDING = 0x00080016, 0x00280120
 # Asked for like a tag: whether padding stands for NaN.
 _NAN = -2
-STORED_TAGS = frozenset({0x00280002, 0x00280004, 0x00280006, 0x00280008, *range(0x00280010, 0x00280012),
-                         *range(0x00280100, 0x00280104)})
+STORED_TAGS = frozenset(
+    {0x00280002, 0x00280004, 0x00280006, 0x00280008, *range(0x00280010, 0x00280012), *range(0x00280100, 0x00280104)}
+)
 """Tags that describe the stored pixels: samples, photometry, planes, frames, matrix, bits."""
 _NEEDED = (ENCODING, *RESCALE_TAGS, _PADDING)
 

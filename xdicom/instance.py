@@ -6,29 +6,24 @@ Values stay raw; decoding is the business of `tags` and `pixels`.
 import hashlib
 import math
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-
-from pydicom.datadict import keyword_for_tag
 
 from . import tags
 from .errors import BrokenFileError, PixelError
 from .formats import NATIVE, PixelFormat, pixel_format
+from .groups import ECHO_TIME, EFFECTIVE_ECHO_TIME, FRAME_GROUPS, SHARED_GROUPS, SLICE_LOCATION, places
 from .header import Header, read_header
 from .rescale import Rescale, rescale_of
 from .source import Source
-from .walker import DOUBLE_PIXELS, FLOAT_PIXELS, ItemElement, sequence_items
+from .walker import DOUBLE_PIXELS, FLOAT_PIXELS, sequence_items
 
-SHARED_GROUPS, FRAME_GROUPS = 0x52009229, 0x52009230
 NUMBER_OF_FRAMES = 0x00280008
 MAX_FRAMES = 10_000_000
 EXTENDED_OFFSETS, EXTENDED_LENGTHS = 0x7FE00001, 0x7FE00002
-_EFFECTIVE_ECHO_TIME, ECHO_TIME = 0x00189082, 0x00180081
-_POSITION, _ORIENTATION, SLICE_LOCATION = 0x00200032, 0x00200037, 0x00201041
+_POSITION, _ORIENTATION = 0x00200032, 0x00200037
 INSTANCE_UID, _CHARSET, _SIGNED = 0x00080018, 0x00080005, 0x00280103
-_CODE_VALUE = 0x00080100
 _ROWS, _COLUMNS, _BITS, _SAMPLES, _PHOTOMETRIC = 0x00280010, 0x00280011, 0x00280100, 0x00280002, 0x00280004
-_SEQUENCE_VRS = ("SQ", "UN", "")
 
 Value = tuple[str, bytes]
 
@@ -220,8 +215,8 @@ def _functional_groups(header: Header, count: int, problems: list[str]) -> dict[
         _fill_from_groups(columns, header, count, problems)
     except BrokenFileError as error:
         problems.append(f"the functional groups are damaged: {error}")
-    if _EFFECTIVE_ECHO_TIME in columns and ECHO_TIME not in columns:
-        columns[ECHO_TIME] = [_as_decimal_string(value) for value in columns[_EFFECTIVE_ECHO_TIME]]
+    if EFFECTIVE_ECHO_TIME in columns and ECHO_TIME not in columns:
+        columns[ECHO_TIME] = [_as_decimal_string(value) for value in columns[EFFECTIVE_ECHO_TIME]]
     if SLICE_LOCATION not in columns and {_POSITION, _ORIENTATION} <= columns.keys():
         pairs = zip(columns[_POSITION], columns[_ORIENTATION], strict=True)
         columns[SLICE_LOCATION] = [_slice_location(*pair) for pair in pairs]
@@ -230,18 +225,19 @@ def _functional_groups(header: Header, count: int, problems: list[str]) -> dict[
 
 def _fill_from_groups(columns: dict[int, list[Value | None]], header: Header, count: int, problems: list[str]) -> None:
     """Fill in the shared functional groups, and over them those of each frame."""
-    implicit = header.layout.implicit
-    if SHARED_GROUPS in header.elements:
-        for item in sequence_items(header.raw(SHARED_GROUPS), implicit):
-            for tag, value in _macro_values(item, implicit):
-                columns[tag] = [value] * count
-    if FRAME_GROUPS in header.elements:
-        items = list(sequence_items(header.raw(FRAME_GROUPS), implicit))
-        if len(items) != count:
+    for tag in (SHARED_GROUPS, FRAME_GROUPS):
+        if tag not in header.elements:
+            continue
+        implicit = header.layout.implicit or header.vr(tag) == "UN"
+        items = list(sequence_items(header.raw(tag), implicit))
+        if tag == FRAME_GROUPS and len(items) != count:
             problems.append(f"{len(items)} items of per-frame functional groups for {count} frames")
         for frame, item in enumerate(items[:count]):
-            for tag, value in _macro_values(item, implicit):
-                columns.setdefault(tag, [None] * count)[frame] = value
+            rows = range(count) if tag == SHARED_GROUPS else (frame,)
+            for _, element in places(item, implicit):
+                column = columns.setdefault(element.tag, [None] * count)
+                for row in rows:
+                    column[row] = element.vr, element.raw
 
 
 def _slice_location(position: Value | None, orientation: Value | None) -> Value | None:
@@ -262,38 +258,6 @@ def _as_decimal_string(value: Value | None) -> Value | None:
     if value is None or len(value[1]) != 8:
         return None
     return "DS", repr(struct.unpack("<d", value[1])[0]).encode()
-
-
-def _is_macro(tag: int) -> bool:
-    # Private groups are odd; group 0008 holds references and derivations, which are no columns.
-    return not tag >> 16 & 1 and tag >> 16 != 0x0008
-
-
-def _macro_values(item: Iterable[ItemElement], implicit: bool) -> list[tuple[int, Value]]:
-    """Return the elements in the macros of one functional group item, and of their one inner level."""
-    found: list[tuple[int, Value]] = []
-    for macro in item:
-        if macro.vr in _SEQUENCE_VRS and _is_macro(macro.tag):
-            found += _sequence_values(macro.raw, implicit or macro.vr == "UN", inner=1)
-    return found
-
-
-def _sequence_values(raw: bytes, implicit: bool, inner: int) -> list[tuple[int, Value]]:
-    """Return the elements of the first item of a sequence; `inner` more levels of sequences are entered."""
-    found: list[tuple[int, Value]] = []
-    for item in sequence_items(raw, implicit):
-        if any(element.tag == _CODE_VALUE for element in item):
-            return []
-        for element in item:
-            if element.tag >> 16 & 1:
-                continue
-            if element.vr == "SQ" or (not element.vr and keyword_for_tag(element.tag).endswith("Sequence")):
-                if inner and element.tag >> 16 != 0x0008:
-                    found += _sequence_values(element.raw, implicit, inner - 1)
-            else:
-                found.append((element.tag, (element.vr, element.raw)))
-        break
-    return found
 
 
 def relocate(source: Source, uid: int, number: int) -> tuple[int, int, PixelFormat, Rescale] | None:

@@ -12,17 +12,17 @@ import stat
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from .catalog import Catalog
-from .edits import KEPT, PIXELS_FOLDER, Edits, Layer
+from .edits import Edits, Layer
 from .errors import SaveError
 from .naming import inside
 from .scan import SeriesKey
 from .source import Stamp
-from .writer import flush_directory
+from .writer import Block, flush_directory
 
 TEMPORARY = "tmp"
 _SEVERAL = 8
@@ -54,7 +54,7 @@ class Work(NamedTuple):
     action: str
     path: bytes
     stamp: Stamp
-    content: Callable[[], Iterator[bytes]] | None
+    content: Callable[[], Iterator[Block]] | None
     instance: str = ""
 
 
@@ -234,24 +234,17 @@ class Journal:
         if Stamp.of(status) != work.stamp:
             raise SaveError(f"{name!r} changed since it was scanned: nothing was saved; rescan() shows what is there")
 
-    def _keep_sources(self, rows: Sequence[_Row]) -> dict[bytes, bytes]:
+    def _keep_sources(self, rows: Sequence[_Row]) -> dict[bytes, tuple[bytes, Stamp]]:
         """Give files that go second names, where staged frames of other series are read from them."""
         wanted = self._edits.sources()
-        going = [row.path for row in rows if row.action != "create" and row.path in wanted]
-        if not going:
-            return {}
-        folder = self._catalog.private / PIXELS_FOLDER / f"{KEPT}{uuid.uuid4().hex}"
-        folder.mkdir(mode=0o700, parents=True)
-        kept = {}
-        for number, path in enumerate(going):
-            name = os.fsencode(folder / str(number))
-            os.link(self._target(path), name)
-            kept[path] = name.removeprefix(os.path.join(self._root, b""))
-        flush_directory(folder)
-        flush_directory(folder.parent)
-        return kept
+        # Where the stamps differ, these frames are stale already.
+        going = [row for row in rows if row.action != "create" and wanted.get(row.path) == row.old]
+        kept = self._edits.keep_files([(self._target(row.path), row.old) for row in going]) if going else {}
+        return {row.path: kept[self._target(row.path)] for row in going}
 
-    def _commit_ready(self, rows: Sequence[_Row], layers: Iterable[Layer], kept: dict[bytes, bytes]) -> None:
+    def _commit_ready(
+        self, rows: Sequence[_Row], layers: Iterable[Layer], kept: Mapping[bytes, tuple[bytes, Stamp]]
+    ) -> None:
         flat = [(*row[:5], *row.old, *row.new) for row in rows]
         with self._catalog.durably(), self._catalog.transaction() as connection:
             connection.executemany(f"INSERT INTO job_file VALUES ({', '.join('?' * 11)})", flat)

@@ -36,6 +36,10 @@ _FORMS = "a tag is a keyword, a (group, element) pair, or a private ('Creator', 
 _LABEL = re.compile(r"\(([0-9A-Fa-f]{4}), ?([0-9A-Fa-f]{4})\)")
 
 
+# Elements of xdicom's own block in group 0029: whether padding is NaN, the colour map.
+_OWN_VRS = {0x01: "CS", 0x02: "LO"}
+
+
 class PrivateTag(NamedTuple):
     """A private element by its creator, wherever its block lies in a file.
 
@@ -157,6 +161,8 @@ def dictionary_vm(tag: int, creator: str = "") -> str:
 def private_vr(creator: str, tag: int) -> str:
     """Return the VR that pydicom's private dictionary gives an element in the block of a creator, or "UN"."""
     if is_private(tag) and tag & 0xFF00:
+        if creator == "xdicom" and tag >> 16 == 0x0029:
+            return _OWN_VRS.get(tag & 0xFF, "UN")
         try:
             return private_dictionary_VR(int(tag), creator)
         except KeyError:

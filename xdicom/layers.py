@@ -3,14 +3,18 @@
 Readers know nothing of edits; what is staged, and how, is in `edits`.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from .catalog import Catalog
-from .columns import Column, Known, Ref
-from .edits import HIDDEN, NEW, SAVED, Edits, Layer, Overlay
+from .columns import Known, Ref
+from .editing import with_twins
+from .edits import HIDDEN, NEW, REPLACED, SAVED, Edits, Layer, Overlay
 from .frames import Frames
 from .imagery import STORED_TAGS, as_stored
+from .instance import INSTANCE_UID
 from .scan import GROUPING_TAGS, SeriesKey, series_key
 
 
@@ -27,6 +31,7 @@ class Layers:
         self._catalog, self._edits = catalog, edits
         self._tables: dict[Layer, Frames | None] = {}
         self._by_key: dict[SeriesKey, list[Layer]] | None = None
+        self._generation = 0
 
     def refresh(self) -> None:
         """Forget what was derived, after a change of catalog or edits."""
@@ -35,14 +40,17 @@ class Layers:
 
     def by_key(self) -> dict[SeriesKey, list[Layer]]:
         """Return the tables of each series, by the key that it has now; those of new patients and studies end in ""."""
-        if self._catalog.changed_elsewhere():
+        generation = self._catalog.generation()
+        if generation != self._generation:
+            self._generation = generation
             self._edits.refresh()
             self.refresh()
         if self._by_key is None:
             found: dict[SeriesKey, list[Layer]] = {}
             overlays = self._edits.overlays()
-            saved = [Layer(SAVED, key) for key in self._catalog.keys()]
-            for layer in (*saved, *[Layer(NEW, key) for key in self._edits.keys()]):
+            saved = [Layer(SAVED, key) for key in self._catalog.keys()]  # noqa: SIM118 - a method, no mapping
+            staged = [Layer(NEW, key) for key in self._edits.keys()]  # noqa: SIM118 - a method, no mapping
+            for layer in (*saved, *staged):
                 overlay = overlays.get(layer)
                 key = layer.key if overlay is None else self._key_now(layer, overlay)
                 if key is not None:
@@ -54,12 +62,51 @@ class Layers:
         """Return the tables that are under a record now."""
         return [layer for key, layers in self.by_key().items() if key[: len(prefix)] == prefix for layer in layers]
 
+    def has_frames(self, prefix: tuple[str, ...]) -> bool:
+        """Say whether there is more under a record than placeholders."""
+        tables = [self.table(layer) for layer in self.under(prefix)]
+        return any(table is not None and (table.file >= 0).any() for table in tables)
+
     def ever_under(self, prefix: tuple[str, ...]) -> list[Layer]:
-        """Return the tables that are under a record now or were at the last save, removed ones too."""
+        """Return the tables that are under a record now or were at the last save, removed ones too.
+
+        Staged frames go with the saved ones that give way to them, wherever these are now.
+        """
         size = len(prefix)
-        now = self.under(prefix)  # first, for it sees what other processes wrote
-        edited = [layer for layer in self._edits.layers() if layer.key[:size] == prefix]
-        return list(dict.fromkeys([*now, *edited]))
+        now = self.by_key()  # first, for it sees what other processes wrote
+        placed = dict.fromkeys(layer for layers in now.values() for layer in layers)
+        # Staged tables that are elsewhere now go with what they are under; those set aside as a whole are nowhere.
+        edited = [layer for layer in self._edits.layers() if layer.kind == SAVED or layer not in placed]
+        found = list(dict.fromkeys([*self.under(prefix), *(each for each in edited if each.key[:size] == prefix)]))
+        found += [layer for layer in self.giving_way_to(found) if layer not in found]
+        gone = {uid for layer in found if layer.kind == SAVED for uid in self._giving_way(layer)}
+        staged = [layer for layer in placed if layer.kind == NEW] if gone else []
+        return found + [layer for layer in staged if layer not in found and gone & self._instances(layer)]
+
+    def giving_way_to(self, staged: Iterable[Layer]) -> list[Layer]:
+        """Return the saved tables with frames that give way to those of staged tables."""
+        fresh = {uid for layer in staged if layer.kind == NEW for uid in self._instances(layer)}
+        saved = [layer for layer in self._edits.overlays() if layer.kind == SAVED] if fresh else []
+        return [layer for layer in saved if fresh & self._giving_way(layer)]
+
+    def _giving_way(self, layer: Layer) -> set[object]:
+        """Return the instances of a saved table for which there are staged frames."""
+        base, overlay = self.base(layer), self._edits.overlays().get(layer, {})
+        if base is None or REPLACED not in overlay:
+            return set()
+        return set(base.take(np.flatnonzero(hidden_rows(base, overlay, (REPLACED,)))).unique(INSTANCE_UID))
+
+    def _instances(self, layer: Layer) -> set[object]:
+        base = self.base(layer)
+        return set() if base is None else set(base.unique(INSTANCE_UID))
+
+    def moved_from(self, key: SeriesKey) -> dict[Layer, tuple[SeriesKey, Frames]]:
+        """Return the staged tables that are under other keys now than they were staged under, if one is in the way."""
+        now = {layer: found for found, layers in self.by_key().items() for layer in layers if layer.kind == NEW}
+        if now.get(Layer(NEW, key), key) == key:
+            return {}
+        moved = {layer: found for layer, found in now.items() if layer.key != found}
+        return {layer: (found, table) for layer, found in moved.items() if (table := self.table(layer)) is not None}
 
     def _key_now(self, layer: Layer, overlay: Overlay) -> SeriesKey | None:
         """Return the key that edits give a table, or None where nothing is left of it."""
@@ -74,11 +121,8 @@ class Layers:
 
     def base(self, layer: Layer) -> Frames | None:
         """Return a table without the edits."""
-        if layer.kind == SAVED:
-            return self._catalog.frames(layer.key)
-        table = self._edits.frames(layer.key)
-        aside = None if table is None else self._edits.is_aside(table)
-        return table if table is None or aside is None or not aside.any() else table.take(np.flatnonzero(~aside))
+        source = self._catalog if layer.kind == SAVED else self._edits
+        return source.frames(layer.key)
 
     def table(self, layer: Layer) -> Frames | None:
         """Return a table with the edits laid over it."""
@@ -98,13 +142,18 @@ class Layers:
 
 
 def laid_over(base: Frames, overlay: Overlay) -> Frames:
-    """Return a table with edited columns; what describes stored pixels is kept for reading them."""
-    changes: dict[int, Column | None] = {tag: column for tag, column in overlay.items() if tag >= 0}
-    for tag in STORED_TAGS & changes.keys() & base.columns.keys():
-        changes[as_stored(tag)] = base.columns[tag]
-    table = base.with_columns(changes)
+    """Return a table with edited columns, without rows that are removed or give way."""
+    table = with_edits(base, overlay)
     hidden = hidden_rows(base, overlay)
     return table.take(np.flatnonzero(~hidden)) if hidden.any() else table
+
+
+def with_edits(base: Frames, overlay: Overlay) -> Frames:
+    """Return a table with edited columns, all rows; what describes stored pixels is kept for reading them."""
+    changes = with_twins(base, {tag: column for tag, column in overlay.items() if tag >= 0})
+    for tag in STORED_TAGS & changes.keys() & base.columns.keys():
+        changes[as_stored(tag)] = base.columns[tag]
+    return base.with_columns(changes)
 
 
 def hidden_rows(base: Frames, overlay: Overlay, pseudo_tags: tuple[int, ...] = HIDDEN) -> NDArray[np.bool_]:

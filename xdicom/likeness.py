@@ -1,28 +1,54 @@
 """Which frame each image of an array resembles, and which tags its coordinates change.
 
-It reads coordinates and tables; headers are made in `derive`.
+It reads coordinates and tables; geometry is in `planes`, and headers are made in `derive`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from . import tags
-from .dims import order_frames
-from .errors import TagValueError, UnknownTagError
 from .columns import Known
-from .frames import Frames
+from .dims import INSTANCE_UID, MM_DECIMALS, POSITION, RANKED, as_text, order_frames, scalars, vectors
+from .errors import UnknownTagError
+from .frames import ATTRIBUTES, Frames
+from .geometry import FloatArray
+from .modules import PATIENT_TAGS, STUDY_TAGS
+from .planes import per_image, vector_coord
 
-FloatArray = NDArray[np.float64]
 Changes = dict[int, Known | None]
 
-_POSITION, _ORIENTATION, _SPACING = 0x00200032, 0x00200037, 0x00280030
-_SLICE_LOCATION, _ROWS, _COLUMNS = 0x00201041, 0x00280010, 0x00280011
-SLICE_NAMES = ("SliceLocation", "slice_location", "slice")
 # What identifies an image or follows from where it lies, and is not taken from coordinates.
 _NOT_TAKEN = frozenset({"InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"})
+_MOST_COSTS = 1 << 22
+# A micrometre of distance counts more than all tags.
+_POSITION_WEIGHT = 1e6
+
+
+class _Term(NamedTuple):
+    """One thing to compare: a number an image and a frame, text as codes; or vectors, shapes (n, k) and (m, k)."""
+
+    here: FloatArray
+    there: FloatArray
+    kind: str
+
+    def costs(self, rows: slice) -> FloatArray:
+        """Return how far some images are from each frame, shape (images, frames)."""
+        difference = self.here[rows, None] - self.there[None]
+        costs: FloatArray
+        if self.kind == "position":
+            costs = np.round(np.linalg.norm(difference, axis=2), MM_DECIMALS)
+            costs = np.nan_to_num(costs, nan=1e9) * _POSITION_WEIGHT
+        elif self.kind == "text":
+            costs = (difference != 0).astype(np.float64)
+        else:
+            # As shares of the range, so that units do not matter.
+            span = float(np.nanmax(self.there) - np.nanmin(self.there))
+            costs = np.nan_to_num(np.abs(difference) / span, nan=1.0)
+        return costs
 
 
 def nearest_rows(array: xr.DataArray, lead: Sequence[str], template: Frames) -> NDArray[np.intp]:
@@ -39,85 +65,61 @@ def nearest_rows(array: xr.DataArray, lead: Sequence[str], template: Frames) -> 
 
     Notes
     -----
-    Position counts first, by distance; then the tags that are dims or scalar coordinates, by difference. Where nothing
-    tells, the n-th image resembles the n-th frame.
+    Position counts first, within 1e-3 mm; among those equally near, the tags that are dims or scalar coordinates count,
+    by difference. Where nothing tells frames apart, the n-th image resembles the n-th frame.
     """
     count = int(np.prod([array.sizes[name] for name in lead]))
-    costs: list[FloatArray] = []
-    positions = frame_positions(array, lead)
-    known = _vectors(template, _POSITION, 3)
-    if positions is not None and known is not None:
-        costs.append(np.linalg.norm(positions[:, None] - known[None], axis=2))
-    for name, coord in array.coords.items():
-        is_dim = str(name) in lead or coord.ndim == 0
-        if not is_dim or (costs and name in SLICE_NAMES):
-            continue
-        values = _per_frame(array, lead, str(name))
-        there = _numbers(template, str(name))
-        if values is not None and values.dtype.kind in "if" and there is not None:
-            costs.append(_relative(values.astype(np.float64), there))
-    if costs:
-        return np.argmin(np.nan_to_num(np.sum(costs, axis=0), nan=1e30), axis=1)
     order = order_frames(template)
-    return order[np.minimum(np.arange(count) * len(order) // max(count, len(order)), len(order) - 1)]
+    terms = list(_terms(array, lead, template.take(order)))
+    if not terms:
+        return order[np.arange(count) * len(order) // max(count, len(order))]
+    found = np.empty(count, np.intp)
+    step = max(1, _MOST_COSTS // len(order))
+    for start in range(0, count, step):
+        rows = slice(start, start + step)
+        costs = sum((term.costs(rows) for term in terms), np.zeros((1, len(order))))
+        found[rows] = order[np.argmin(costs, axis=1)]
+    return found
 
 
-def _relative(values: FloatArray, there: FloatArray) -> FloatArray:
-    """Return differences as shares of the range, so that units do not matter."""
-    span = float(np.nanmax(there) - np.nanmin(there)) if np.isfinite(there).any() else 0.0
-    difference: FloatArray = np.abs(values[:, None] - there[None])
-    return difference / span if span else difference
+def _terms(array: xr.DataArray, lead: Sequence[str], template: Frames) -> Iterator[_Term]:
+    """Yield what tells the frames of the template apart and is known of the images, too."""
+    positions = vector_coord(array, lead, "ImagePositionPatient")
+    held = vectors(template, POSITION, 3)
+    has_position = positions is not None and np.isfinite(held).any()
+    if has_position and positions is not None and len(np.unique(held, axis=0)) > 1:
+        yield _Term(positions, held, "position")
+    for name in _telling(array, lead):
+        if has_position and name in ("slice", "slice_location", "SliceLocation"):
+            continue
+        here = per_image(array, lead, array.coords[name].variable)
+        there = _column(template, "slice_location" if name == "slice" else name)
+        if there is None or len(np.unique(there)) < 2:
+            continue
+        if here.dtype.kind in "biuf" and there.dtype.kind in "biuf":
+            yield _Term(here.astype(np.float64), there.astype(np.float64), "number")
+        elif here.dtype.kind == "U" and there.dtype.kind == "U":
+            codes = np.unique(np.concatenate([here, there]), return_inverse=True)[1].astype(np.float64)
+            yield _Term(codes[: len(here)], codes[len(here) :], "text")
 
 
-def _numbers(frames: Frames, name: str) -> FloatArray | None:
+def _telling(array: xr.DataArray, lead: Sequence[str]) -> list[str]:
+    """Return the coordinates that frames are compared by: dims, the values behind ranks, scalars and the instance."""
+    wanted = {*lead, *(name.removesuffix(RANKED) for name in lead), "SOPInstanceUID"}
+    names = [str(name) for name, coord in array.coords.items() if not coord.ndim or name in wanted]
+    return [name for name in names if set(map(str, array[name].dims)) <= set(lead)]
+
+
+def _column(frames: Frames, name: str) -> NDArray[np.generic] | None:
+    """Return the values of a tag or attribute frame by frame, numbers or text; None where it is neither."""
+    if name not in ATTRIBUTES and not name[:1].isupper():
+        return None
     try:
-        values = frames.values(name)
+        values, codes = frames.named(name)
     except UnknownTagError:
         return None
-    if values.ndim != 1 or values.dtype.kind not in "if" or not np.isfinite(values.astype(np.float64)).any():
-        return None
-    return values.astype(np.float64)
-
-
-def _vectors(frames: Frames, tag: int, size: int) -> FloatArray | None:
-    values = frames.values(tag)
-    usable = values.ndim == 2 and values.shape[1] == size and values.dtype.kind == "f"
-    return values.astype(np.float64) if usable else None
-
-
-def _per_frame(array: xr.DataArray, lead: Sequence[str], name: str) -> NDArray[np.generic] | None:
-    """Return a coordinate as one value an image, or None where it lies along other dims."""
-    if name not in array.coords or not set(map(str, array.coords[name].dims)) <= set(lead):
-        return None
-    sizes = {dim: array.sizes[dim] for dim in lead}
-    laid = array.coords[name].variable.set_dims(sizes).transpose(*lead)
-    values: NDArray[np.generic] = np.asarray(laid.values).reshape(-1)
-    return values
-
-
-def frame_positions(array: xr.DataArray, lead: Sequence[str]) -> FloatArray | None:
-    """Return the position of the first pixel of each image, shape (images, 3) in LPS mm, or None where unknown."""
-    parts = [_per_frame(array, lead, f"ImagePositionPatient_{axis}") for axis in "xyz"]
-    if any(part is None for part in parts):
-        return None
-    position = np.stack([np.asarray(part, np.float64) for part in parts], axis=1)
-    directions = _directions(array, lead)
-    if directions is None or "row" not in array.coords or "column" not in array.coords:
-        return position
-    row_direction, column_direction = directions
-    first_column, first_row = (float(array.coords[name].values[0]) for name in ("column", "row"))
-    return position + row_direction * first_column + column_direction * first_row
-
-
-def _directions(array: xr.DataArray, lead: Sequence[str]) -> tuple[FloatArray, FloatArray] | None:
-    """Return row and column direction of each image, shape (images, 3)."""
-    found = []
-    for stem in ("row_direction", "column_direction"):
-        parts = [_per_frame(array, lead, f"{stem}_{axis}") for axis in "xyz"]
-        if any(part is None for part in parts):
-            return None
-        found.append(np.stack([np.asarray(part, np.float64) for part in parts], axis=1))
-    return found[0], found[1]
+    array = scalars([*values, None])
+    return None if array is None or not values else array[codes]
 
 
 def changed_tags(
@@ -131,38 +133,51 @@ def changed_tags(
         As in `nearest_rows`.
     template, rows
         The frame that each image is cloned from; None where headers are made anew.
+
+    Raises
+    ------
+    TagValueError
+        If the VR of a tag cannot hold the coordinate of its name.
     """
-    count = len(rows)
-    changes: list[Changes] = [{} for _ in range(count)]
-    for name in map(str, array.coords):
-        tag = _tag_of(name)
-        values = None if tag is None else _per_frame(array, lead, name)
-        if tag is None or values is None:
+    changes: list[Changes] = [{} for _ in rows]
+    for name, coord in array.coords.items():
+        tag = _tag_of(str(name))
+        if tag is None or not set(map(str, coord.dims)) <= set(lead):
             continue
-        held = _held(template, tag, rows)
-        vr = tags.concrete_vr(tag)
+        values = per_image(array, lead, coord.variable).tolist()
         cache: dict[object, Known | None] = {}
-        for change, value, before in zip(changes, values.tolist(), held, strict=True):
+        for change, value, before in zip(changes, values, _held(template, tag, rows), strict=True):
             if _same(value, before):
                 continue
             if value not in cache:
-                cache[value] = _encoded(tag, vr, value)
-            if cache[value] is not None:
-                change[tag] = cache[value]
-    _add_geometry(array, lead, template, rows, changes)
+                cache[value] = _encoded(tag, value)
+            change[tag] = cache[value]
     return changes
+
+
+def attribute_tags(array: xr.DataArray) -> dict[int, Known]:
+    """Return the raw values that the attributes of an array give of how it was acquired (group 0018)."""
+    found: dict[int, Known] = {}
+    for name, value in array.attrs.items():
+        tag = _tag_of(str(name))
+        if tag is None or tag >> 16 != 0x0018:
+            continue
+        raw = _encoded(tag, tuple(value) if isinstance(value, list | np.ndarray) else value)
+        if raw is not None:
+            found[tag] = raw
+    return found
 
 
 def _tag_of(name: str) -> int | None:
     """Return the tag that a coordinate may change, or None."""
-    if not name[:1].isupper() or name in _NOT_TAKEN or name.startswith("ImagePositionPatient"):
+    if not name[:1].isupper() or name in _NOT_TAKEN:
         return None
     try:
         tag = tags.as_tag(name)
     except UnknownTagError:
         return None
     is_identity = tags.dictionary_vr(tag) in ("UI", "SQ") or tag >> 16 in (2, 0x10, 0x28)
-    return None if is_identity else tag
+    return None if is_identity or tag in PATIENT_TAGS or tag in STUDY_TAGS or tag == INSTANCE_UID else tag
 
 
 def _held(template: Frames | None, tag: int, rows: NDArray[np.intp]) -> list[object]:
@@ -173,77 +188,17 @@ def _held(template: Frames | None, tag: int, rows: NDArray[np.intp]) -> list[obj
 
 
 def _same(value: object, before: object) -> bool:
-    if value == before or (value == "" and before is None):
-        return True
-    if isinstance(value, float) and np.isnan(value):
-        return True
-    joined = "\\".join(map(str, before)) if isinstance(before, tuple) else None
-    return joined is not None and value == joined
+    """Say whether a coordinate says what a header says; NaN and "" say that there is nothing."""
+    if value == "" or (isinstance(value, float) and np.isnan(value)):
+        return before is None
+    return value == before or (isinstance(value, str) and value == as_text(before))
 
 
-def _encoded(tag: int, vr: str, value: object) -> Known | None:
+def _encoded(tag: int, value: object) -> Known | None:
+    """Return the raw value of a coordinate; None, which removes the element, where it says that there is nothing."""
+    if value == "" or (isinstance(value, float) and np.isnan(value)):
+        return None
+    vr = tags.concrete_vr(tag)
     if isinstance(value, float) and vr in ("IS", "US", "SS", "UL", "SL") and value.is_integer():
         value = int(value)
-    try:
-        return vr, tags.encode(tag, vr, value, charset=tags.UTF8)
-    except TagValueError:
-        return None
-
-
-def _add_geometry(
-    array: xr.DataArray, lead: Sequence[str], template: Frames | None, rows: NDArray[np.intp], changes: list[Changes]
-) -> None:
-    """Give images the position, orientation and spacing of the array's coordinates, or keep the field of view."""
-    positions, directions = frame_positions(array, lead), _directions(array, lead)
-    if positions is None or directions is None or not {"row", "column"} <= set(map(str, array.coords)):
-        if template is not None:
-            _keep_view(array, template, rows, changes)
-        return
-    steps = [_step(array, name, f"{name}_spacing") for name in ("row", "column")]
-    row_direction, column_direction = directions[0] * np.sign(steps[1]), directions[1] * np.sign(steps[0])
-    normal = np.cross(row_direction, column_direction)
-    spacing = (abs(steps[0]), abs(steps[1]))
-    for i, change in enumerate(changes):
-        orientation = (*row_direction[i].tolist(), *column_direction[i].tolist())
-        own = {
-            _POSITION: tuple(positions[i].tolist()),
-            _ORIENTATION: orientation,
-            _SPACING: spacing,
-            _SLICE_LOCATION: float(positions[i] @ normal[i]),
-        }
-        for tag, value in own.items():
-            before = _held(template, tag, rows[i : i + 1])[0]
-            if not _close(value, before):
-                change[tag] = "DS", tags.encode(tag, "DS", value)
-
-
-def _close(value: object, before: object) -> bool:
-    """Say whether geometry is as it was, so that its text need not change."""
-    if before is None or np.shape(value) != np.shape(before):  # type: ignore[arg-type]
-        return False
-    return bool(np.allclose(np.asarray(value, float), np.asarray(before, float), rtol=0, atol=1e-6))
-
-
-def _step(array: xr.DataArray, dim: str, spacing: str) -> float:
-    """Return the step along row or column in mm; negative where the array was flipped."""
-    along = array.coords[dim].values
-    if len(along) > 1:
-        return float(along[-1] - along[0]) / (len(along) - 1)
-    return float(array.coords[spacing]) if spacing in array.coords and array.coords[spacing].ndim == 0 else 1.0
-
-
-def _keep_view(array: xr.DataArray, template: Frames, rows: NDArray[np.intp], changes: list[Changes]) -> None:
-    """Keep the field of view where the matrix is another than the template's."""
-    sizes = array.sizes["row"], array.sizes["column"]
-    for i, row in enumerate(rows.tolist()):
-        before = [_held(template, tag, np.array([row]))[0] for tag in (_ROWS, _COLUMNS, _SPACING, _POSITION, _ORIENTATION)]
-        if before[:2] == list(sizes) or not isinstance(before[2], tuple) or not all(isinstance(n, int) for n in before[:2]):
-            continue
-        factors = [old / new for old, new in zip(before[:2], sizes, strict=True)]  # type: ignore[operator]
-        spacing = [float(length) * factor for length, factor in zip(before[2], factors, strict=True)]
-        changes[i][_SPACING] = "DS", tags.encode(_SPACING, "DS", tuple(spacing))
-        if isinstance(before[3], tuple) and isinstance(before[4], tuple):
-            shift = [(new - float(old)) / 2 for new, old in zip(spacing, before[2], strict=True)]
-            directions = np.reshape(before[4], (2, 3))
-            position = np.array(before[3]) + directions[0] * shift[1] + directions[1] * shift[0]
-            changes[i][_POSITION] = "DS", tags.encode(_POSITION, "DS", tuple(position.tolist()))
+    return vr, tags.encode(tag, vr, value, charset=tags.UTF8)

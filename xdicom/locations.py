@@ -156,8 +156,8 @@ class Locations:
         """Return a digest of everything that decides what is read: the same frames give the same one, always."""
         table = self._compact()
         digest = hashlib.blake2b(digest_size=16)
-        for part in (table.root, *table.paths, repr((table.formats, table.rescales)).encode()):
-            digest.update(len(part).to_bytes(8, "little") + part)
+        parts = (table.root, *table.paths, repr((table.formats, table.rescales)).encode())
+        digest.update(np.array([len(parts), *map(len, parts)], "<i8").tobytes() + b"".join(parts))
         for array in (table.stamps, *(getattr(table, name) for name in _COLUMNS)):
             digest.update(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes() + b"|")
         return digest.hexdigest()
@@ -242,7 +242,7 @@ class Locations:
             return
         self._shape(picked)
         used = {self.formats[code].transfer_syntax for code in set(self.format_codes[picked].tolist())}
-        workers = min(threads or os.cpu_count() or 1, len(picked))
+        workers = min(threads or _processors(), len(picked))
         if workers == 1 or not all(frees_gil(syntax) for syntax in used):
             self._read_part(picked, out, region, rescale)
             return
@@ -275,7 +275,7 @@ class Locations:
         columns = [getattr(self, name)[picked].tolist() for name in names]
         rows = zip(range(len(picked)), picked.tolist(), *columns, strict=True)
         for file, run in groupby(rows, itemgetter(2)):
-            with self._open(file) as source:
+            with _open(os.path.join(self.root, self.paths[file])) as source:
                 is_fresh = source.stamp == tuple(self.stamps[file].tolist())
                 for row, index, _, code, scale, offset, length, number in run:
                     reader = readers.get((code, scale))
@@ -286,13 +286,6 @@ class Locations:
                     if not is_fresh:
                         offset, length = self._found_again(source, index)
                     reader.read(source, offset, length, out[row], frame=number)
-
-    def _open(self, file: int) -> Source:
-        path = os.path.join(self.root, self.paths[file])
-        try:
-            return Source(path)
-        except (FileNotFoundError, NotADirectoryError):
-            raise StaleError(f"{os.fsdecode(path)!r} has gone since it was scanned: rescan()") from None
 
     def _found_again(self, source: Source, index: int) -> tuple[int, int]:
         """Return (offset, length) of a frame whose file changed, if it is still the same frame."""
@@ -310,6 +303,18 @@ class Locations:
         if changes:
             raise StaleError(f"{path!r} changed since it was scanned: {', '.join(changes)}: rescan()")
         return found[:2]
+
+
+def _open(path: bytes) -> Source:
+    try:
+        return Source(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise StaleError(f"{os.fsdecode(path)!r} has gone since it was scanned: rescan()") from None
+
+
+def _processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _changes(old: PixelFormat | Rescale, new: PixelFormat | Rescale) -> list[str]:

@@ -6,6 +6,7 @@ known here.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from .catalog import Catalog
 from .columns import Column
+from .errors import CatalogError
 from .frames import Frames
 from .identity import UNEDITED, Identity, joined, merged, placed
 from .packing import pack_integers, pack_raws, unpack_integers, unpack_raws
@@ -267,13 +269,22 @@ def _unedited(count: int) -> Column:
     return Column([], np.full(count, UNEDITED, np.int32))
 
 
+_COUNT = struct.Struct("<L")
+
+
 def _packed(column: Column | None) -> tuple[bytes | None, bytes | None]:
     if column is None:
         return None, None
-    return pack_raws(column.values), None if column.codes is None else pack_integers(column.codes)
+    codes = None if column.codes is None else _COUNT.pack(len(column.codes)) + pack_integers(column.codes)
+    return pack_raws(column.values), codes
 
 
 def _unpacked(raws: bytes | None, codes: bytes | None) -> Column | None:
     if raws is None:
         return None
-    return Column(unpack_raws(raws), None if codes is None else unpack_integers(codes, np.int32))
+    if codes is None:
+        return Column(unpack_raws(raws))
+    if len(codes) < _COUNT.size:
+        raise CatalogError("the catalog is damaged: an edit that cannot be unpacked")
+    count = _COUNT.unpack_from(codes)[0]
+    return Column(unpack_raws(raws), unpack_integers(codes[_COUNT.size :], np.int32, count))

@@ -17,6 +17,7 @@ _KINDS = {b"b": "<i1", b"h": "<i2", b"i": "<i4", b"q": "<i8"}
 _NAME = 6
 _CONSTANT = b"="
 Integer = TypeVar("Integer", np.int32, np.int64)
+_REPEATED = struct.Struct("<qL")
 _COUNTS = struct.Struct("<LL")
 _ONE = struct.Struct(f"<LL{_NAME}sl")
 _REF = struct.Struct("<QQ")
@@ -28,7 +29,7 @@ def pack_integers(array: NDArray[np.integer]) -> bytes:
         return b"b"
     low, high = int(array.min()), int(array.max())
     if low == high:
-        return _CONSTANT + struct.pack("<qL", low, array.size)
+        return _CONSTANT + _REPEATED.pack(low, array.size)
     for kind, dtype in _KINDS.items():
         limits = np.iinfo(dtype)
         if limits.min <= low and high <= limits.max:
@@ -36,15 +37,22 @@ def pack_integers(array: NDArray[np.integer]) -> bytes:
     raise CatalogError(f"{high} does not fit 64 bits")
 
 
-def unpack_integers(blob: bytes, dtype: type[Integer]) -> NDArray[Integer]:
-    """Return what `pack_integers` packed."""
+def unpack_integers(blob: bytes, dtype: type[Integer], count: int) -> NDArray[Integer]:
+    """Return the `count` integers that `pack_integers` packed.
+
+    Raises
+    ------
+    CatalogError
+        If the bytes hold something else.
+    """
     kind = blob[:1]
-    if kind == _CONSTANT:
-        value, count = struct.unpack_from("<qL", blob, 1)
-        return np.full(count, value, dtype)
-    if kind not in _KINDS:
-        raise CatalogError("the catalog is damaged: an array of unknown kind")
-    return np.frombuffer(blob, _KINDS[kind], offset=1).astype(dtype)
+    if kind == _CONSTANT and len(blob) == 1 + _REPEATED.size:
+        value, found = _REPEATED.unpack_from(blob, 1)
+        if found == count and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:
+            return np.full(count, value, dtype)
+    elif kind in _KINDS and len(blob) == 1 + count * np.dtype(_KINDS[kind]).itemsize:
+        return np.frombuffer(blob, _KINDS[kind], offset=1).astype(dtype)
+    raise CatalogError("the catalog is damaged: an array that cannot be unpacked")
 
 
 def pack_raws(raws: Sequence[Raw]) -> bytes:
@@ -72,6 +80,8 @@ def unpack_raws(blob: bytes) -> list[Raw]:
     """Return what `pack_raws` packed."""
     try:
         count, names = _COUNTS.unpack_from(blob)
+        if count > len(blob) or names > count:
+            raise ValueError
         position = _COUNTS.size + _NAME * names
         text = blob[_COUNTS.size : position].decode("ascii")
         vrs = [text[i : i + _NAME].strip() for i in range(0, _NAME * names, _NAME)] * (count if names == 1 else 1)
@@ -85,6 +95,8 @@ def unpack_raws(blob: bytes) -> list[Raw]:
             else:
                 raws.append((vr, blob[position : position + length]))
                 position += length
-    except (struct.error, UnicodeDecodeError, ValueError):
+        if position != len(blob):
+            raise ValueError
+    except (struct.error, TypeError, ValueError):
         raise CatalogError("the catalog is damaged: values that cannot be unpacked") from None
     return raws

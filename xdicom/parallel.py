@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import numpy as np
 
@@ -76,21 +76,18 @@ def _scan_in_workers(
     """Deal contiguous shares of files to processes; what a worker leaves undone is done here."""
     size = -(-len(files) // min(workers, -(-len(files) // BATCH)))
     shares = [range(start, min(start + size, files.stop)) for start in range(files.start, files.stop, size)]
-    running: list[subprocess.Popen[bytes]] = []
     parts = []
-    try:
-        running += [_start_worker() for _ in shares]
-        for share, worker in zip(shares, running, strict=True):
+    with ExitStack() as running:
+        crew = []
+        for _ in shares:
+            crew.append(running.enter_context(_start_worker()))
+            running.callback(crew[-1].kill)
+        for share, worker in zip(shares, crew, strict=True):
             _give_work(worker, pickle.dumps((root, [paths[i] for i in share], share.start)))
-        for share, worker in zip(shares, running, strict=True):
-            output = worker.communicate()[0]
-            parts.append(pickle.loads(output) if worker.returncode == 0 else _scan_here(root, paths, share))
+        for share, worker in zip(shares, crew, strict=True):
+            parts.append(_result(worker) or _scan_here(root, paths, share))
             if progress:
                 progress(share.stop, files.stop)
-    finally:
-        for worker in running:
-            worker.kill()
-            worker.communicate()
     return parts
 
 
@@ -102,6 +99,15 @@ def _start_worker() -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
     )
+
+
+def _result(worker: subprocess.Popen[bytes]) -> _Part | None:
+    """Wait for what a worker found; None where it failed."""
+    output = worker.communicate()[0]
+    if worker.returncode or not output:
+        return None
+    tables, outcomes = pickle.loads(output)
+    return tables, outcomes
 
 
 def _give_work(worker: subprocess.Popen[bytes], message: bytes) -> None:

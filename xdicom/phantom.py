@@ -129,7 +129,8 @@ class Phantom:
         signal = _by_tissue([0.0, *map(float, seen)])[self.labels()]
         random = np.random.default_rng([int(1000 * flip_angle)])
         real, imaginary = random.normal(scale=self.noise, size=(2, *signal.shape))
-        return np.rint(np.hypot(signal + real, imaginary)).astype(np.uint16)
+        magnitude: NDArray[np.uint16] = np.rint(np.hypot(signal + real, imaginary)).astype(np.uint16)
+        return magnitude
 
 
 def _by_tissue(values: list[float]) -> NDArray[Any]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from .database import Series, database
+from .creation import database
+from .database import Series
 from .naming import new_uid
 from .phantom import Phantom
 

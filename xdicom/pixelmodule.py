@@ -41,11 +41,13 @@ _STALE_PIXELS = frozenset(
     }
 )  # fmt: skip
 # Philips' own scale of the stored integers.
-_STALE_PRIVATE = {
+STALE_PRIVATE = {
     *(("Philips MR Imaging DD 001", 0x2005, element) for element in (0x0D, 0x0E)),
     *(("Philips MR Imaging DD 005", 0x2005, element) for element in (0x09, 0x0A, 0x0B)),
 }
+"""Vendors' own scale of the stored integers: (creator, group, element)."""
 
+_COLOUR_SPACE = (0x00282000, 0x00282002)  # ICC profile and its name: of colours before and after
 # What belongs to one object or to several frames, and not to an image derived from one of them.
 _STALE_OBJECT = frozenset(
     {
@@ -169,8 +171,10 @@ def replace_pixels(header: Values, module: Values) -> dict[int, tuple[str, bytes
     module
         What `pixel_module` returned. Slope 1 and intercept 0 are written only where the header had a rescale.
     """
-    private = _of_creators(header, _STALE_PRIVATE) | _of_creators(header, {NAN_PADDING})
+    private = _of_creators(header, STALE_PRIVATE) | _of_creators(header, {NAN_PADDING})
     result = {tag: value for tag, value in header.items() if tag not in _STALE_PIXELS and tag not in private}
+    if _code(module, _SAMPLES) == _code(header, _SAMPLES) == _us(3)[1].strip(b"\0 "):
+        result |= {tag: header[tag] for tag in _COLOUR_SPACE if tag in header}
     result.update(module)
     if result[_PHOTOMETRIC][1] == b"MONOCHROME2" and _code(header, _PHOTOMETRIC) == b"MONOCHROME1":
         result[_PHOTOMETRIC] = "CS", b"MONOCHROME1"  # shown inverted, as before
@@ -226,7 +230,7 @@ def derived_header(
     result = replace_pixels(kept, module)
     result[_IMAGE_TYPE] = "CS", _derived_type(header)
     result[_SOP_INSTANCE], result[_SERIES] = ("UI", sop_instance.encode()), ("UI", series.encode())
-    _settle_class(result, _text(header, _SOP_CLASS))
+    settle_class(result, _text(header, _SOP_CLASS))
     items = [_reference(source) for source in dict.fromkeys(sources)]
     if items:
         result[_SOURCES] = "SQ", sequence_bytes(items)
@@ -296,11 +300,20 @@ def _derived_type(header: Values) -> bytes:
     return b"\\".join([b"DERIVED", b"SECONDARY", *(v for v in _image_type(header)[2:] if v not in _TILED_TYPES)])
 
 
-def _settle_class(result: dict[int, tuple[str, bytes]], old: str) -> None:
-    """Give an image the SOP class of a single frame that can hold its pixels, and what that class requires."""
+def settle_class(result: dict[int, tuple[str, bytes]], old: str) -> None:
+    """Give an image the SOP class of a single frame that can hold its pixels, and what that class requires.
+
+    Parameters
+    ----------
+    result
+        Its elements, those that describe the pixels included; changed in place.
+    old
+        The SOP class of what it is derived from.
+    """
     new = _CLASSIC.get(old, old)
-    bits, signed = (int.from_bytes(result[tag][1], "little") for tag in (_ALLOCATED, _SIGNED))
-    if (new == _ULTRASOUND and bits > 8) or (new in _UNSIGNED and signed):
+    samples, bits, signed = (int.from_bytes(result[tag][1], "little") for tag in (_SAMPLES, _ALLOCATED, _SIGNED))
+    is_grey = new in _UNSIGNED or new in (_MR, _CT, _PET)
+    if (new == _ULTRASOUND and bits > 8) or (new in _UNSIGNED and signed) or (is_grey and samples > 1):
         new = _SECONDARY
     if new == old:
         return

@@ -153,19 +153,24 @@ class FrameReader:
         self._container = container_dtype(fmt)
         self._is_colour = fmt.palette is not None or fmt.photometric in ("YBR_FULL", "YBR_FULL_422")
         self._is_planar = fmt.planar == 1 and fmt.samples > 1
-        self._is_straight = (
+        # Bytes of the file are, but for unused bits, the stored values of the region in their order.
+        self._is_direct = (
             fmt.is_native
             and not self._is_colour
             and not fmt.word_swapped
             and fmt.transfer_syntax != DEFLATED
             and fmt.bits_allocated > 1
             and not self._is_planar
-            and dtype == self._container
             and self._rows.step == 1
             and self._columns == range(fmt.columns)
-            and (fmt.kind != "staged" or (dtype == stored_dtype(fmt) and rescale.is_identity))
+            and (fmt.kind != "staged" or (self._container == stored_dtype(fmt) and rescale.is_identity))
         )
+        self._is_straight = self._is_direct and dtype == self._container
+        self._line = fmt.columns * fmt.samples * self._container.itemsize
+        self._needed = frame_nbytes(fmt)
+        self._direct_shape = (len(self._rows), *frame_shape(fmt)[1:])
         self._scratch: NDArray[Any] | None = None
+        self._scratch_bytes = memoryview(b"")
         self._inflated: tuple[Bytes, Bytes] | None = None
 
     def read(self, source: Bytes, offset: int, length: int, out: NDArray[Any], *, frame: int = 0) -> None:
@@ -174,8 +179,8 @@ class FrameReader:
             raise ValueError(f"the array to read into has shape {out.shape}, expected {self.shape}")
         if not out.size:
             return
-        if self._is_straight and out.flags.c_contiguous:
-            self._read_straight(source, offset, length, out)
+        if self._is_direct:
+            self._read_direct(source, offset, length, out)
             return
         if self.fmt.is_native:
             stored = self._native(source, offset, length, frame)
@@ -183,27 +188,33 @@ class FrameReader:
             stored = self._decoded(source, offset, length)
         self._write(stored, out[self._dropped] if self._drops else out)
 
-    def _read_straight(self, source: Bytes, offset: int, length: int, out: NDArray[Any]) -> None:
-        """Let the operating system write the bytes into the output itself."""
+    def _read_direct(self, source: Bytes, offset: int, length: int, out: NDArray[Any]) -> None:
+        """Let the operating system write the bytes into the output itself, or into a buffer where dtypes differ."""
         self._check_length(length)
-        row = self.fmt.columns * self.fmt.samples * self._container.itemsize
-        self._fill(source, offset + self._rows.start * row, out)
-        stored = self._unpadded(out)
-        if not self._is_plain:
-            self._write(stored, out)
+        offset += self._rows.start * self._line
+        if self._is_straight and out.flags.c_contiguous:
+            self._fill(source, offset, _bytes_of(out))
+            stored = self._unpadded(out)
+            if not self._is_plain:
+                self._write(stored, out)
+            return
+        buffer = self._buffer(source, offset, self._direct_shape, self._container)
+        self._fill(source, offset, self._scratch_bytes)
+        self._write(self._unpadded(buffer), out[self._dropped] if self._drops else out)
 
     def _check_length(self, length: int) -> None:
-        needed = frame_nbytes(self.fmt)
-        if length < needed:
+        if length < self._needed:
             fmt = self.fmt
             size = f"{fmt.rows} x {fmt.columns} x {fmt.samples}"
-            raise PixelError(f"the frame has {length} bytes, expected {needed} for {size} of {fmt.bits_allocated} bits")
+            raise PixelError(
+                f"the frame has {length} bytes, expected {self._needed} for {size} of {fmt.bits_allocated} bits"
+            )
 
-    def _fill(self, source: Bytes, offset: int, target: NDArray[Any]) -> None:
-        """Fill a contiguous array from the file, or say that the file is too short."""
-        found = source.read_into(offset, memoryview(target.reshape(-1).view(np.uint8)))
-        if found < target.nbytes:
-            raise _too_short(source, offset, target.nbytes)
+    @staticmethod
+    def _fill(source: Bytes, offset: int, target: memoryview) -> None:
+        """Fill memory from the file, or say that the file is too short."""
+        if source.read_into(offset, target) < len(target):
+            raise _too_short(source, offset, len(target))
 
     def _buffer(self, source: Bytes, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         """Return a buffer to read into, the last one if it fits; sizes are checked before it is allocated."""
@@ -214,6 +225,7 @@ class FrameReader:
             if size > decoders.MAX_FRAME_BYTES:
                 raise PixelError(f"the frame needs {size} bytes, more than the limit of {decoders.MAX_FRAME_BYTES}")
             self._scratch = np.empty(shape, dtype)
+            self._scratch_bytes = _bytes_of(self._scratch)
         return self._scratch
 
     def _native(self, source: Bytes, offset: int, length: int, frame: int) -> NDArray[Any]:
@@ -239,10 +251,10 @@ class FrameReader:
         for number in range(planes):
             start = offset + number * plane
             if abs(rows.step) == 1 or len(rows) == 1:
-                self._fill(source, start + min(rows[0], rows[-1]) * line, buffer[number])
+                self._fill(source, start + min(rows[0], rows[-1]) * line, _bytes_of(buffer[number]))
                 continue
             for target, index in zip(buffer[number], rows, strict=True):
-                self._fill(source, start + index * line, target)
+                self._fill(source, start + index * line, _bytes_of(target))
         picked: NDArray[Any] = buffer[:, ::-1] if rows.step == -1 and len(rows) > 1 else buffer
         if self._is_planar:
             return picked[:, :, self._column_slice()].transpose(1, 2, 0)
@@ -292,7 +304,7 @@ class FrameReader:
         count = (abs(rows[-1] - rows[0]) + 1) * line
         skipped = first % 8
         packed = self._buffer(source, offset + first // 8, ((skipped + count + 7) // 8,), np.dtype("u1"))
-        self._fill(source, offset + first // 8, packed)
+        self._fill(source, offset + first // 8, _bytes_of(packed))
         plain = np.unpackbits(packed, bitorder="little")[skipped : skipped + count]
         shape = (fmt.columns,) if fmt.samples == 1 else (fmt.columns, fmt.samples)
         return plain.reshape(-1, *shape)[:: rows.step, self._column_slice()]
@@ -302,7 +314,7 @@ class FrameReader:
         fmt, size = self.fmt, frame_nbytes(self.fmt)
         odd = frame * size % 2
         words = self._buffer(source, offset - odd, ((odd + size + 1) // 2,), np.dtype("u2"))
-        self._fill(source, offset - odd, words)
+        self._fill(source, offset - odd, _bytes_of(words))
         samples = words.byteswap().view(self._container)[odd : odd + size]
         if fmt.samples == 1:
             return self._picked(samples.reshape(fmt.rows, fmt.columns))
@@ -332,6 +344,11 @@ class FrameReader:
         if self._inflated is None or self._inflated[0] is not source:
             self._inflated = (source, _Inflated(source))
         return self._inflated[1]
+
+
+def _bytes_of(array: NDArray[Any]) -> memoryview:
+    """Return the memory of a contiguous array."""
+    return memoryview(array.reshape(-1).view(np.uint8))
 
 
 class _Inflated:

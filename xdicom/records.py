@@ -5,36 +5,31 @@ How a record finds its children, and how it is made, is in `database`.
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import os
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
-from . import array as lazy
 from . import tags
-from .dims import order_frames
 from .display import Progress
 from .errors import EditError, MissingPackageError, RecordError, SaveError, UnknownTagError
 from .frames import ATTRIBUTES, Frames
+from .reading import Duplicates, Missing, keep_alive, stacked_ndarray, stacked_xarray
 from .saving import save_copy
-from .selection import SelectableArray
-from .stack import infer_dims, stack
 from .tags import UniqueValues
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]
     import xarray as xr
-    from numpy.typing import DTypeLike, NDArray
+    from numpy.typing import DTypeLike
 
     from .catalog import Problem
-    from .store import Change, Store
-
-Self = TypeVar("Self", bound="Record")
-Missing = Literal["raise", "fill"]
-Duplicates = Literal["raise", "first"]
+    from .changes import Change
+    from .setting import Setter
+    from .store import Store
 
 
 class Record:
@@ -63,6 +58,19 @@ class Record:
     def __hash__(self) -> int:
         return hash((type(self).__name__, self._key, id(self._store)))
 
+    # Python would make an endless iteration of __getitem__, for every int is a tag.
+    __iter__ = None
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        kind = type(self).__name__
+        raise TypeError(f"a {kind} is a handle on an open database and cannot be pickled: send its to_xarray() or path")
+
     def _require(self) -> None:
         """Raise where the record is not there any more."""
         if not self._store.exists(self._key):
@@ -79,7 +87,8 @@ class Record:
 
     def _unique(self, name: Any) -> UniqueValues:
         self._require()
-        found = [table.unique(name) for table in self._store.tables(self._key)]
+        # Without frames too, so that a typo is told.
+        found = [table.unique(name) for table in self._store.tables(self._key) or [Frames.empty()]]
         return found[0] if len(found) == 1 else tags.unique(itertools.chain.from_iterable(found))
 
     def __getattr__(self, name: str) -> UniqueValues:
@@ -87,8 +96,11 @@ class Record:
             raise AttributeError(name)
         if name in ATTRIBUTES or name[:1].isupper() or name == "dBdt":
             return self._unique(name)
-        known = ", ".join(sorted(ATTRIBUTES))
-        raise UnknownTagError(f"a {type(self).__name__} has no attribute {name!r}; registered ones are {known}")
+        near = difflib.get_close_matches(name, [known for known in dir(self) if known[:1] != "_"], 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"registered are {', '.join(sorted(ATTRIBUTES))}"
+        if not near:
+            tags.as_tag(name)  # says which keyword is meant by one in lower case
+        raise UnknownTagError(f"a {type(self).__name__} has no attribute {name!r}; {hint}")
 
     def __getitem__(self, name: Any) -> Any:
         if isinstance(name, list):
@@ -109,7 +121,7 @@ class Record:
         if not isinstance(name, list):
             self._set({_checked_name(name): value})
             return
-        values = list(value)
+        values = [value] if isinstance(value, str) else list(value)
         if len(values) != len(name):
             raise EditError(f"{len(values)} values for {len(name)} tags: give one each")
         self._set(dict(zip(map(_hashable, name), values, strict=True)))
@@ -138,15 +150,13 @@ class Record:
         """Stage values by name, all or none."""
         self._require()
         found: dict[int | tags.PrivateTag, object] = {}
+        setters: list[Setter] = []
         for name, value in values.items():
             if isinstance(name, str) and name in ATTRIBUTES:
-                setter = ATTRIBUTES[name].set
-                if setter is None:
-                    raise EditError(f"{name} is derived from other tags and cannot be set")
-                found.update({tags.parse(tag): each for tag, each in setter(value, self.frames()).items()})
+                setters.append(_setter(name, value))
             else:
                 found[tags.parse(name)] = value
-        self._key = self._store.set_values(self._key, found, vrs or {})
+        self._key = self._store.set_values(self._key, found, vrs or {}, setters)
 
     def restore(self, *names: Any) -> None:
         """Take back what is staged in this record, or only the edits of some tags.
@@ -154,10 +164,11 @@ class Record:
         Parameters
         ----------
         *names
-            Tags; all edits where none is given. New records and frames that were never saved go.
+            Tags, private elements or lower_case attributes; all edits where none is given. New records and frames that
+            were never saved go.
         """
-        wanted = [tags.as_tag(name) for name in names]
-        self._store.restore(self._key, wanted or None)
+        wanted = {tag for name in names for tag in _tags_of(self.frames(), name)} if names else None
+        self._key = self._store.restore(self._key, wanted)
 
     def remove(self) -> None:
         """Stage the removal of everything in the record; `save()` deletes the files, `restore()` takes it back."""
@@ -222,7 +233,7 @@ class Record:
         -------
         ndarray
             Shape (x, y, n), x the column index, y the row index and n the frames by InstanceNumber; with `dims`
-            (x, y, *dims). Colour has a last axis.
+            ``(x, y, *dims)``. Colour has a last axis.
 
         Raises
         ------
@@ -269,7 +280,7 @@ class Record:
         Returns
         -------
         DataArray
-            Named "pixels", dims (*dims, "row", "column"[, "sample"]), with tags as coordinates and attributes.
+            Named "pixels", dims ``(*dims, "row", "column"[, "sample"])``, with tags as coordinates and attributes.
 
         Raises
         ------
@@ -313,7 +324,9 @@ class Record:
         left = self._store.save(self._key, progress)
         if left:
             names = ", ".join(key.series or key.study or key.patient for key in left)
-            warnings.warn(f"new records without images are not written, and stay unsaved: {names}", UserWarning, stacklevel=3)
+            warnings.warn(
+                f"new records without images are not written, and stay unsaved: {names}", UserWarning, stacklevel=3
+            )
 
     def _save_there(self, path: str | os.PathLike[str], progress: Progress) -> None:
         keys = self._store.keys(self._key)
@@ -326,6 +339,24 @@ class Record:
         return self._store.problems()
 
 
+def _setter(name: str, value: Any) -> Setter:
+    """Return what setting a lower_case attribute makes of a table."""
+    setter = ATTRIBUTES[name].set
+    if setter is None:
+        raise EditError(f"{name} is derived from other tags and cannot be set")
+    return partial(setter, value)
+
+
+def _tags_of(frames: Frames, name: Any) -> set[int]:
+    """Return the tags that a name stands for in some frames."""
+    if isinstance(name, str) and name in ATTRIBUTES:
+        held = frames.unique(name)
+        setter = _setter(name, held[0] if held else None)
+        return {tag for each in setter(frames) for tag in _tags_of(frames, each)}
+    parsed = tags.parse(name)
+    return set(frames.places(parsed)) if isinstance(parsed, tags.PrivateTag) else {parsed}
+
+
 def _hashable(name: Any) -> Any:
     return tuple(name) if isinstance(name, list) else name
 
@@ -336,78 +367,3 @@ def _checked_name(name: Any) -> Any:
     if is_names:
         raise UnknownTagError(f"several tags need a list: record[{list(name)!r}]")
     return name
-
-
-def stacked_ndarray(
-    frames: Frames,
-    dims: Sequence[Any] | str | None,
-    *,
-    return_coords: bool,
-    dtype: DTypeLike | None,
-    missing: Missing,
-    duplicates: Duplicates,
-) -> Any:
-    """Read frames into shape (x, y, *dims), straight from where they are; see `Record.ndarray`."""
-    frames = readable(frames)
-    if dims is None:
-        order, coords = order_frames(frames), {}
-        shape: tuple[int, ...] = (len(frames),)
-    else:
-        grid = stack(frames, _as_dims(dims), missing=missing, duplicates=duplicates)
-        order, shape = grid.frames.reshape(-1), grid.shape
-        coords = {name: values for name, (_, values) in grid.coords.items()}
-    values = read_frames(frames, order, dtype)
-    values = values.reshape(*shape, *values.shape[1:])
-    moved = np.moveaxis(values, [len(shape) + 1, len(shape)], [0, 1])
-    return (moved, coords) if return_coords else moved
-
-
-def keep_alive(da: xr.DataArray, store: Store) -> None:
-    """Let the temporary folder of a database in memory live as long as a lazy array of it."""
-    if isinstance(da.data, SelectableArray):
-        da.data.selection.source.owner = store  # type: ignore[attr-defined]
-
-
-def readable(frames: Frames) -> Frames:
-    """Return the rows that are images; raise where there are none, or one cannot be read."""
-    images = frames.images()
-    (images if len(images) else frames).check_pixels()
-    return images
-
-
-def read_frames(frames: Frames, order: NDArray[np.intp], dtype: DTypeLike | None) -> NDArray[Any]:
-    """Read frames in some order into a new array of shape (n, rows, columns[, samples]); -1 gives NaN."""
-    locations = frames.locations
-    absent = order < 0
-    wanted = np.dtype(dtype) if dtype is not None else locations.dtype()
-    if absent.any() and wanted.kind != "f":
-        wanted = np.result_type(wanted, np.float32)
-    target = np.empty((len(order), *locations.frame_shape()), wanted)
-    if absent.any():
-        target[absent] = np.nan
-        for place in np.flatnonzero(~absent).tolist():
-            locations.read(order[place : place + 1], target[place : place + 1])
-    else:
-        locations.read(order, target, threads=None)
-    return target
-
-
-def stacked_xarray(
-    frames: Frames,
-    dims: Sequence[Any] | str | None,
-    *,
-    chunks: Any,
-    rescale: bool,
-    dtype: DTypeLike | None,
-    missing: Missing,
-    duplicates: Duplicates,
-) -> xr.DataArray:
-    """Arrange frames as a lazy DataArray; see `Record.to_xarray`."""
-    frames = readable(frames)
-    names = infer_dims(frames) if dims is None else _as_dims(dims)
-    grid = stack(frames, names, missing=missing, duplicates=duplicates)
-    return lazy.to_dataarray(frames, grid, chunks=chunks, rescale=rescale, dtype=dtype)
-
-
-def _as_dims(dims: Sequence[Any] | str) -> Sequence[Any]:
-    return (dims,) if isinstance(dims, str) else dims

@@ -29,7 +29,7 @@ def spoiled_echo(m0: ArrayLike, t1: ArrayLike, *, repetition_time: float, flip_a
     Examples
     --------
     >>> spoiled_echo(1000, 800, repetition_time=15, flip_angle=[5, 11]).round(1)
-    array([73.1, 96. ])
+    array([72.6, 96.8])
     """
     angle = np.deg2rad(np.asarray(flip_angle, np.float64))
     rest = np.exp(-repetition_time / np.asarray(t1, np.float64))
@@ -76,7 +76,7 @@ def fit_t1(
     values = np.asarray(signal, np.float64)
     angles = np.deg2rad(np.asarray(flip_angles, np.float64))
     if values.shape[-1:] != angles.shape or len(np.unique(angles)) < 2:
-        raise ValueError(f"{values.shape} values for flip angles {flip_angles}: expected one each, two that differ")
+        raise ValueError(f"{values.shape} values for flip angles {flip_angles!r}: expected one each, two that differ")
     t1 = np.full(values.shape[:-1], np.nan, np.float32)
     # A sum with inf or NaN is neither, and compares as False.
     mean = np.where(np.isfinite(values).all(axis=-1), values.sum(axis=-1) / len(angles), 0.0)
@@ -109,9 +109,7 @@ def _fitted(signal: FloatArray, sin: FloatArray, cos: FloatArray, repetition_tim
     return fitted
 
 
-def _solved(
-    signal: FloatArray, sin: FloatArray, cos: FloatArray, weight: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+def _solved(signal: FloatArray, sin: FloatArray, cos: FloatArray, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return E1 and M0 (1 - E1) of each voxel by Cramer's rule."""
     first, second = sin / weight**2, sin * cos / weight**3
     a, b, right = ((first * part).sum(axis=1) for part in (signal * cos, sin, signal))
@@ -135,8 +133,6 @@ def estimate_noise(image: ArrayLike) -> float:
     values = np.asarray(image, np.float64)
     even = tuple(size // 2 * 2 for size in values.shape[-2:])
     values = values[..., : even[0], : even[1]]
-    detail = (
-        values[..., ::2, ::2] - values[..., 1::2, ::2] - values[..., ::2, 1::2] + values[..., 1::2, 1::2]
-    ) / 2
+    detail = (values[..., ::2, ::2] - values[..., 1::2, ::2] - values[..., ::2, 1::2] + values[..., 1::2, 1::2]) / 2
     detail = detail[np.isfinite(detail)]
     return float(np.median(np.abs(detail)) / _MAD) if detail.size else 0.0

@@ -3,16 +3,19 @@
 It writes nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .columns import Known
+from .columns import ENCODING, STAGED, Known
 from .explicit import explicit_values
 from .frames import Frames
+from .groups import FRAME_GROUPS, SHARED_GROUPS
 from .instance import INSTANCE_UID
 from .naming import Instance
 from .scan import SeriesKey
+from .writer import check_pixel_module
 
 Header = dict[int, Known]
 
@@ -22,17 +25,28 @@ _PATH_TAGS = (_PATIENT_ID, _STUDY_DATE, _STUDY_DESCRIPTION, _SERIES_NUMBER, _SER
 
 
 def row_headers(frames: Frames) -> list[Header]:
-    """Return the raw values of each row by tag, long ones read; group 2 and pseudo-tags left out."""
+    """Return the elements of each row in explicit VR, long ones read.
+
+    Left out are group 2, pseudo-tags and functional groups, whose elements are among those of their row.
+    """
     headers: list[Header] = [{} for _ in range(len(frames))]
     for tag in frames.tags():
-        if tag >> 16 == 2:
+        if tag >> 16 == 2 or tag in (SHARED_GROUPS, FRAME_GROUPS):
             continue
         raws, codes = frames.raw_values(tag)
         for header, code in zip(headers, codes.tolist(), strict=True):
             if code >= 0:
                 header[tag] = raws[code]
-    implicit = [raw[0] == "" for header in headers for raw in header.values()]
-    return [explicit_values(header, implicit=True) for header in headers] if any(implicit) else headers
+    return [_explicit(header) for header in headers]
+
+
+def _explicit(header: Header) -> Header:
+    """Return elements in explicit VR, of which those without a VR come from implicit VR."""
+    if all(vr for vr, _ in header.values()):
+        return explicit_values(header, implicit=False)
+    added = {tag: value for tag, value in header.items() if value[0] == "SQ"}
+    others = {tag: value for tag, value in header.items() if tag not in added}
+    return explicit_values(others, implicit=True) | explicit_values(added, implicit=False)
 
 
 def instances_of(frames: Frames, key: SeriesKey) -> Iterator[tuple[int, Instance]]:
@@ -42,12 +56,30 @@ def instances_of(frames: Frames, key: SeriesKey) -> Iterator[tuple[int, Instance
     for row in np.sort(first).tolist():
         values = [found[codes[row]] if codes[row] >= 0 else None for found, codes in columns]
         patient, date, study, number, series, instance, uid = ("" if value is None else value for value in values)
-        text = [str(part) for part in (patient, date, study)]
         name = Instance(
-            key.patient, key.study, key.series, str(uid), *text, _number(number), str(series), _number(instance)
+            *key, str(uid), str(patient), str(date), str(study), _number(number), str(series), _number(instance)
         )
         yield row, name
 
 
 def _number(value: object) -> int | str | None:
     return value if isinstance(value, int | str) else None
+
+
+def staged_rows(frames: Frames) -> NDArray[np.bool_]:
+    """Say for each row whether its pixels are staged ones."""
+    column = frames.columns.get(ENCODING)
+    if column is None:
+        return np.zeros(len(frames), bool)
+    kinds = np.array([vr == STAGED for vr, _ in column.values] + [False], bool)
+    found: NDArray[np.bool_] = kinds[column.all_codes(len(frames))]
+    return found
+
+
+def stored_bytes(frames: Frames, row: int, header: Mapping[int, Known]) -> bytes:
+    """Return the stored values of one row as little-endian bytes, held against its header."""
+    one = frames.locations.take([row])
+    stored = np.empty((1, *one.frame_shape()), one.dtype(rescale=False))
+    one.read([0], stored, rescale=False)
+    check_pixel_module(header, int(stored.min()), int(stored.max()))
+    return stored.astype(stored.dtype.newbyteorder("<")).tobytes()

@@ -1,31 +1,34 @@
-"""Write the frames of records as DICOM files into another folder: whole or not at all.
+"""Write the frames of records as DICOM files into another folder: all of them or none.
 
-Unedited files are copied byte for byte; staged images are written anew. What is written inside the source folder is not
-its business.
+Unedited files are copied byte for byte, copies keep the bytes of their pixels, and staged images are written anew. What
+is written inside the source folder is not its business.
 """
 
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from .catalog import Catalog
-from .errors import CatalogError, SaveError
-from .folder import PRIVATE_NAME
-from .frames import Frames
-from .instance import INSTANCE_UID
+from .columns import Known
+from .copying import copy_changed, copy_file
+from .edits import NEW
+from .errors import CatalogError, SaveError, XdicomError
+from .folder import PRIVATE_NAME, list_files
+from .frames import Files, Frames
 from .naming import Instance, Paths, inside
-from .rows import instances_of, row_headers
+from .parallel import scan_files
+from .rows import instances_of, row_headers, staged_rows, stored_bytes
 from .scan import SeriesKey
-from .source import Source, Stamp
 from .store import Store
-from .writer import check_pixel_module, flush_directory, write_file
-
-_BLOCK = 4 << 20
+from .works import refuse_stored_tags
+from .writer import flush_directory, write_file
 
 Progress = Callable[[int, int], None]
 
@@ -37,7 +40,9 @@ class _Job(NamedTuple):
     write: Callable[[Path], None]
 
 
-def save_copy(store: Store, keys: Sequence[SeriesKey], path: str | os.PathLike[str], progress: Progress | None = None) -> int:
+def save_copy(
+    store: Store, keys: Sequence[SeriesKey], path: str | os.PathLike[str], progress: Progress | None = None
+) -> int:
     """Write series, what is staged in them included, as DICOM files into a folder.
 
     Parameters
@@ -57,36 +62,40 @@ def save_copy(store: Store, keys: Sequence[SeriesKey], path: str | os.PathLike[s
     Raises
     ------
     SaveError
-        If the folder is inside the source's, holds one of the instances already, or cannot be written. Nothing is left
-        of the files then.
+        If the folder is inside the source's, holds one of the instances already, or cannot be written; or if a source
+        changed, cannot be read or cannot be written faithfully. Nothing is left of the files then.
     """
     target = Path(path).absolute()
     _refuse_inside(store, target)
     jobs = [job for key in keys for job in _jobs(store, key)]
     if not jobs:
-        raise SaveError("there are no images or other objects to save: set_ndarray() or set_xarray() gives a series some")
+        raise SaveError("there is nothing to save yet: set_ndarray() or set_xarray() gives a series its images")
     _refuse_twice(jobs)
-    was_there = target.exists()
+    made: list[Path] = []
     try:
-        target.mkdir(parents=True, exist_ok=True)
+        _make_folders(target, Path(target.anchor), made)
         used = _instances_there(target)
-    except OSError as error:
-        raise SaveError(f"{os.fspath(target)!r} cannot be written: {error.strerror or error}") from error
-    _refuse_known(jobs, used, target)
-    names = Paths(used)
-    places = [names.path(job.instance) for job in jobs]
-    try:
-        _write_all(target, jobs, places, progress)
-    except BaseException:
-        if not was_there:
-            shutil.rmtree(target, ignore_errors=True)
+        _refuse_known(jobs, used, target)
+        names = Paths(used)
+        _write_all(target, jobs, [names.path(job.instance) for job in jobs], progress)
+    except BaseException as error:
+        for folder in reversed(made):
+            with suppress(OSError):
+                folder.rmdir()
+        if isinstance(error, XdicomError) and not isinstance(error, SaveError):
+            raise SaveError(f"nothing was saved: {error}") from error
+        if isinstance(error, OSError) and not isinstance(error, SaveError):
+            raise SaveError(f"{os.fspath(target)!r} cannot be written: {error.strerror or error}") from error
         raise
     return len(jobs)
 
 
 def _refuse_inside(store: Store, target: Path) -> None:
     if not store.in_memory and target.resolve().is_relative_to(store.root):
-        raise SaveError(f"{os.fspath(target)!r} is inside {os.fspath(store.root)!r}, where it would be read again: give another folder")
+        source = os.fspath(store.root)
+        raise SaveError(
+            f"{os.fspath(target)!r} is inside {source!r}, where it would be read again: give another folder"
+        )
     if target.exists() and not target.is_dir():
         raise SaveError(f"{os.fspath(target)!r} is a file: give a folder")
 
@@ -96,7 +105,7 @@ def _refuse_twice(jobs: Sequence[_Job]) -> None:
     for job in jobs:
         uid = job.instance.sop_uid
         if uid in seen:
-            raise SaveError(f"two of the files have the SOPInstanceUID {uid}: they cannot be told apart in a new folder")
+            raise SaveError(f"two files have the SOPInstanceUID {uid}, and cannot be told apart in a new folder")
         seen.add(uid)
 
 
@@ -109,41 +118,53 @@ def _refuse_known(jobs: Sequence[_Job], used: Sequence[tuple[str, Instance | Non
 
 
 def _instances_there(target: Path) -> list[tuple[str, Instance | None]]:
-    """Return the files of a folder, DICOM ones with their tags; a new folder gets no catalog."""
-    if not any(target.iterdir()):
-        return []
-    found: dict[str, Instance | None] = {}
-    for folder, _, names in os.walk(target):
-        if PRIVATE_NAME not in Path(folder).relative_to(target).parts:
-            found |= {os.path.relpath(os.path.join(folder, name), target).replace(os.sep, "/"): None for name in names}
-    try:
+    """Return the files of a folder, DICOM ones with their tags."""
+    files = [path for path, stamp in list_files(os.fsencode(target)) if not isinstance(stamp, OSError)]
+    found: dict[bytes, Instance | None] = dict.fromkeys(files)
+    for key, frames in _tables_there(target, files):
+        for row, instance in instances_of(frames, key):
+            found[frames.files.paths[frames.file[row]]] = instance
+    return [(os.fsdecode(path).replace(os.sep, "/"), instance) for path, instance in found.items()]
+
+
+def _tables_there(target: Path, files: Sequence[bytes]) -> Iterator[tuple[SeriesKey, Frames]]:
+    """Yield the tables of a folder; one without a catalog gets none."""
+    if (target / PRIVATE_NAME).exists():
         catalog = Catalog(target)
-    except CatalogError as error:
-        raise SaveError(f"{os.fspath(target)!r} cannot be looked through: {error}") from error
-    try:
-        catalog.rescan()
-        for key in catalog.keys():
-            frames = catalog.frames(key)
-            if frames is not None:
-                for row, instance in instances_of(frames, key):
-                    found[os.fsdecode(frames.files.paths[frames.file[row]])] = instance
-    finally:
-        catalog.close()
-    return list(found.items())
+        try:
+            catalog.rescan()
+            keys = catalog.keys()
+            yield from ((key, table) for key in keys if (table := catalog.frames(key)) is not None)
+        except CatalogError as error:
+            raise SaveError(f"{os.fspath(target)!r} cannot be looked through: {error}") from error
+        finally:
+            catalog.close()
+        return
+    tables, outcomes = scan_files(os.fsencode(target), files)
+    stamps = np.array([outcomes[i].stamp for i in range(len(files))], np.int64).reshape(-1, 3)
+    known = Files(os.fsencode(target), files, stamps)
+    for key, part in tables.items():
+        yield key, Frames(known, part.file, part.number, part.offset, part.length, part.columns)
 
 
 def _jobs(store: Store, key: SeriesKey) -> Iterator[_Job]:
-    """Yield what must be written for one series."""
-    saved, staged = store.catalog.frames(key), store.edits.frames(key)
-    if saved is not None:
-        for row, instance in instances_of(saved, key):
-            _require_uid(saved, row, instance)
-            yield _Job(instance, _copier(saved, row))
-    if staged is not None:
-        staged = staged.take(np.flatnonzero(staged.file >= 0))
-        headers = row_headers(staged)
-        for row, instance in instances_of(staged, key):
-            yield _Job(instance, _image_writer(staged, row, headers[row]))
+    """Yield what must be written for one series, edits included."""
+    for layer in store.layers.by_key().get(key, ()):
+        table = store.layers.table(layer)
+        if table is None:
+            continue
+        refuse_stored_tags(store.edits.overlays().get(layer, {}))
+        is_edited = layer.kind == NEW or layer in store.edits.overlays()
+        is_new = staged_rows(table)
+        images = table.take(np.flatnonzero(is_new))
+        headers = row_headers(images)
+        for row, instance in instances_of(images, key):
+            yield _Job(instance, partial(_write_image, images, row, headers[row]))
+        files = table.take(np.flatnonzero((table.file >= 0) & ~is_new))
+        for row, instance in instances_of(files, key):
+            _require_uid(files, row, instance)
+            rows = files.take(np.flatnonzero(files.file == files.file[row]))
+            yield _Job(instance, partial(copy_changed, rows) if is_edited else partial(copy_file, files, row))
 
 
 def _require_uid(frames: Frames, row: int, instance: Instance) -> None:
@@ -152,38 +173,10 @@ def _require_uid(frames: Frames, row: int, instance: Instance) -> None:
         raise SaveError(f"{path!r} has no SOPInstanceUID: set one before saving")
 
 
-def _copier(frames: Frames, row: int) -> Callable[[Path], None]:
-    """Return what copies the file of a row byte for byte, if it is still the file that was scanned."""
-    path = os.path.join(frames.files.root, frames.files.paths[frames.file[row]])
-    stamp = Stamp(*frames.files.stamps[frames.file[row]].tolist())
-
-    def write(target: Path) -> None:
-        with Source(path) as source, open(target, "xb") as file:
-            if source.stamp != stamp:
-                raise SaveError(f"{os.fsdecode(path)!r} changed since it was scanned: rescan()")
-            for start in range(0, stamp.size, _BLOCK):
-                file.write(source.read(start, min(_BLOCK, stamp.size - start)))
-            file.flush()
-            os.fsync(file.fileno())
-
-    return write
-
-
-def _image_writer(frames: Frames, row: int, header: dict[int, tuple[str, bytes]]) -> Callable[[Path], None]:
-    """Return what writes one staged frame as a new file."""
-
-    def write(target: Path) -> None:
-        elements = [(tag, vr, raw) for tag, (vr, raw) in header.items()]
-        if frames.offset[row] < 0:
-            write_file(target, elements)
-            return
-        locations = frames.locations
-        stored = np.empty((1, *locations.take([row]).frame_shape()), locations.take([row]).dtype(rescale=False))
-        locations.read([row], stored, rescale=False)
-        check_pixel_module(header, int(stored.min()), int(stored.max()))
-        write_file(target, elements, stored.astype(stored.dtype.newbyteorder("<")).tobytes())
-
-    return write
+def _write_image(frames: Frames, row: int, header: Mapping[int, Known], target: Path) -> None:
+    """Write one staged image as a new file."""
+    elements = [(tag, vr, raw) for tag, (vr, raw) in header.items()]
+    write_file(target, elements, stored_bytes(frames, row, header))
 
 
 def _write_all(target: Path, jobs: Sequence[_Job], places: Sequence[str], progress: Progress | None) -> None:
@@ -199,35 +192,30 @@ def _write_all(target: Path, jobs: Sequence[_Job], places: Sequence[str], progre
                 progress(number + 1, len(jobs))
         for number, place in enumerate(places):
             final = inside(target, place)
-            made += _make_folders(final.parent, target)
+            _make_folders(final.parent, target, made)
             if os.path.lexists(final):
                 raise SaveError(f"{os.fspath(final)!r} is there already")
             os.rename(waiting / f"{number}", final)
             moved.append(final)
-        for folder in {path.parent for path in moved}:
+        for folder in {target, *(path.parent for path in (*moved, *made))}:
             flush_directory(folder)
-        flush_directory(target)
-    except BaseException as error:
+    except BaseException:
         for path in moved:
             path.unlink(missing_ok=True)
         for folder in reversed(made):
-            folder.rmdir()
-        if isinstance(error, OSError) and not isinstance(error, SaveError):
-            raise SaveError(f"{os.fspath(target)!r} cannot be written: {error.strerror or error}") from error
+            with suppress(OSError):
+                folder.rmdir()
         raise
     finally:
         shutil.rmtree(waiting, ignore_errors=True)
 
 
-def _make_folders(folder: Path, root: Path) -> list[Path]:
-    """Make the folders down to `folder` that are missing, and return them, outermost first."""
+def _make_folders(folder: Path, root: Path, made: list[Path]) -> None:
+    """Make the folders down to `folder` that are missing, outermost first, and append them to `made`."""
     missing = []
     while folder != root and not folder.exists():
         missing.append(folder)
         folder = folder.parent
     for each in reversed(missing):
         each.mkdir()
-    return missing[::-1]
-
-
-
+        made.append(each)

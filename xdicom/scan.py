@@ -17,11 +17,10 @@ from . import tags
 from .columns import ENCODING, Known, Raw, Ref
 from .errors import BrokenFileError, NotDicomError
 from .formats import NATIVE
+from .groups import FRAME_GROUPS, SHARED_GROUPS
 from .header import Header, read_header
 from .instance import (
-    FRAME_GROUPS,
     NUMBER_OF_FRAMES,
-    SHARED_GROUPS,
     Instance,
     length_problem,
     native_frame_bits,
@@ -236,15 +235,17 @@ class Scanner:
             return
         constants = _constant_values(layout, group[0].buffer)
         key_places = [i for i in varying if layout.tags[i] in _KEY_TAGS]
-        if not key_places:
+        by_folder = not _has_series(_key_values(layout, group[0].buffer))
+        if not key_places and not by_folder:
             self._add_series_group(layout, group, varying, constants)
             return
-        split: dict[tuple[bytes, ...], list[int]] = {}
+        split: dict[tuple[bytes, ...], list[_Opened]] = {}
         spans = [(layout.offsets[i], layout.offsets[i] + layout.lengths[i]) for i in key_places]
-        for row, opened in enumerate(group):
-            split.setdefault(tuple([opened.buffer[start:end] for start, end in spans]), []).append(row)
-        for rows in split.values():
-            part = [group[row] for row in rows]
+        for opened in group:
+            folder = os.path.dirname(self.paths[opened.file]) if by_folder else b""
+            key = folder, *[opened.buffer[start:end] for start, end in spans]
+            split.setdefault(key, []).append(opened)
+        for part in split.values():
             self._add_series_group(layout, part, varying, constants)
 
     def _add_series_group(
@@ -302,11 +303,12 @@ class Scanner:
                 constants[tag] = vr, Ref(header.elements[tag].offset, len(raw))
         builder.add_constants(list(constants), start, count, list(constants.values()))
         for tag, values in instance.columns.items():
-            builder.add_varying(tag, start, values)
+            # A frame without its own value has that of the file.
+            builder.add_varying(tag, start, [found.get(tag) if value is None else value for value in values])
 
     def _builder(self, found: Mapping[int, Known], path: bytes) -> TableBuilder:
         """Return the builder of the series that a file belongs to."""
-        folder = None if SERIES_UID in found else os.path.dirname(path)
+        folder = None if _has_series(found) else os.path.dirname(path)
         cache_key = (*[found.get(tag) for tag in GROUPING_TAGS], folder)
         key = self._keys.get(cache_key)
         if key is None:
@@ -315,6 +317,11 @@ class Scanner:
         if builder is None:
             builder = self._series[key] = TableBuilder()
         return builder
+
+
+def _has_series(found: Mapping[int, Known]) -> bool:
+    """Say whether a file names its series; otherwise its folder stands for it."""
+    return SERIES_UID in found and bool(found[SERIES_UID][1].strip(b"\0 "))
 
 
 def series_key(found: Mapping[int, Known], path: bytes) -> SeriesKey:

@@ -1,6 +1,6 @@
 """A dask array whose selections are selections of its source, so that any chain of them reads only what is left.
 
-dask fuses a selection into the reading of a chunk, but only the first of a chain: `a[:, 3][7]` would read a whole chunk.
+dask fuses a selection into the reading of a chunk, but only the first of a chain: `a[:, 3][7]` would read all of it.
 """
 
 from typing import Any, Protocol, Self

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .columns import Column
+from .errors import CatalogError
 from .frames import Files, Frames
 from .packing import pack_integers, pack_raws, unpack_integers, unpack_raws
 from .scan import SeriesKey
@@ -26,16 +27,19 @@ _IS_KEY = "(patient, study, series) = (?, ?, ?)"
 class _Columns(Mapping[int, Column]):
     """The columns of one series, unpacked when first asked for."""
 
-    def __init__(self, packed: dict[int, tuple[bytes, bytes | None]]) -> None:
-        self._packed = packed
+    def __init__(self, packed: dict[int, tuple[bytes, bytes | None]], count: int) -> None:
+        self._packed, self._count = packed, count
         self._columns: dict[int, Column] = {}
 
     def __getitem__(self, tag: int) -> Column:
         found = self._columns.get(tag)
         if found is None:
             raws, codes = self._packed[tag]
-            rows = None if codes is None else unpack_integers(codes, np.int32).astype(np.int32, copy=False)
-            found = self._columns[tag] = Column(unpack_raws(raws), rows)
+            values = unpack_raws(raws)
+            rows = None if codes is None else unpack_integers(codes, np.int32, self._count)
+            if not values or (rows is not None and rows.size and not -1 <= rows.min() <= rows.max() < len(values)):
+                raise CatalogError(f"the catalog is damaged: values of {tag:08X} that do not fit its rows")
+            found = self._columns[tag] = Column(values, rows)
         return found
 
     def __contains__(self, tag: object) -> bool:
@@ -77,14 +81,15 @@ class SeriesTables:
     def read(self, key: SeriesKey) -> Table | None:
         """Return the table of a series, with `file` as file numbers, or None."""
         row = self._connection.execute(
-            f'SELECT id, file, number, "offset", length FROM {self._series} WHERE {_IS_KEY}', key
+            f'SELECT id, frames, file, number, "offset", length FROM {self._series} WHERE {_IS_KEY}', key
         ).fetchone()
         if row is None:
             return None
-        file, number = (unpack_integers(blob, np.int32) for blob in row[1:3])
-        offset, length = (unpack_integers(blob, np.int64) for blob in row[3:5])
-        rows = self._connection.execute(f"SELECT tag, raws, codes FROM {self._value} WHERE series = ?", [row[0]])
-        columns = _Columns({tag: (raws, codes) for tag, raws, codes in rows})
+        series, count = row[:2]
+        file, number = (unpack_integers(blob, np.int32, count) for blob in row[2:4])
+        offset, length = (unpack_integers(blob, np.int64, count) for blob in row[4:6])
+        rows = self._connection.execute(f"SELECT tag, raws, codes FROM {self._value} WHERE series = ?", [series])
+        columns = _Columns({tag: (raws, codes) for tag, raws, codes in rows}, count)
         return Table(file, number, offset, length, columns)
 
     def add_files(self, files: Sequence[tuple[bytes, Stamp]]) -> int:
@@ -129,9 +134,9 @@ class SeriesTables:
     def drop_files(self, gone: set[int]) -> None:
         """Remove files, and the rows of frames in them."""
         dropped = np.fromiter(gone, np.int64, len(gone))
-        found = self._connection.execute(f"SELECT patient, study, series, file FROM {self._series}").fetchall()
-        for *parts, file in found:
-            lost = np.isin(unpack_integers(file, np.int32), dropped)
+        found = self._connection.execute(f"SELECT patient, study, series, frames, file FROM {self._series}").fetchall()
+        for *parts, count, file in found:
+            lost = np.isin(unpack_integers(file, np.int32, count), dropped)
             if not lost.any():
                 continue
             key = SeriesKey(*parts)
@@ -144,8 +149,8 @@ class SeriesTables:
     def drop_unused_files(self) -> list[bytes]:
         """Forget files that no series has rows of; return the paths of the others."""
         used: set[int] = set()
-        for (file,) in self._connection.execute(f"SELECT file FROM {self._series}"):
-            used.update(np.unique(unpack_integers(file, np.int32)).tolist())
+        for count, file in self._connection.execute(f"SELECT frames, file FROM {self._series}"):
+            used.update(np.unique(unpack_integers(file, np.int32, count)).tolist())
         files = self._connection.execute(f"SELECT id, path FROM {self._file}").fetchall()
         gone = [(number,) for number, _ in files if number not in used]
         self._connection.executemany(f"DELETE FROM {self._file} WHERE id = ?", gone)
@@ -162,6 +167,8 @@ class SeriesTables:
             [int(numbers[0]), int(numbers[-1])] if numbers.size else [0, -1],
         )
         by_id = {row[0]: row for row in rows}
+        if not by_id.keys() >= set(numbers.tolist()):
+            raise CatalogError("the catalog is damaged: frames of files that it does not list")
         kept = [by_id[i] for i in numbers.tolist()]
         files = Files(
             self._root, [row[1] for row in kept], np.array([row[2:] for row in kept], np.int64).reshape(-1, 3)

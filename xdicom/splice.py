@@ -1,208 +1,331 @@
 """An edited file from the old one: changed elements are spliced in, every other byte is copied as it is.
 
-What must follow an edit follows: group lengths, and the class and instance in the file meta elements.
+What must follow an edit follows: group lengths, the class and instance in the file meta elements, offset tables. Which
+element goes where is told by the caller.
 """
 
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .columns import Known
-from .errors import SaveError
-from .header import Header, inflated, read_header
+from .errors import BrokenFileError, SaveError
+from .formats import NATIVE
+from .header import Header, inflated
+from .instance import EXTENDED_LENGTHS, EXTENDED_OFFSETS, read_instance
+from .runs import (
+    EXPLICIT_BIG,
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    Run,
+    Style,
+    big_frame,
+    changed,
+    header_size,
+    run_of,
+    swapped,
+    walk_run,
+)
 from .source import Source
-from .walker import BIG_ENDIAN, DEFLATED, EXPLICIT, LONG_VRS, PIXELS, Layout, sequence_items
-from .writer import element_bytes, item_bytes
+from .walker import BIG_ENDIAN, DEFLATED, EXPLICIT, GE_PRIVATE, IMPLICIT, PIXELS, SEQUENCE_END, UNDEFINED, Layout
+from .writer import item_bytes
 
 _BLOCK = 4 << 20
 _CLASS, _INSTANCE, _META_CLASS, _META_INSTANCE = 0x00080016, 0x00080018, 0x00020002, 0x00020003
-_META_SYNTAX, _ALLOCATED = 0x00020010, 0x00280100
+_META_SYNTAX, _PIXELS_LENGTH = 0x00020010, 0x7FE00000
+# PS3.5 A.4: offsets and lengths of compressed frames, and their length together.
+_EXTENDED = (EXTENDED_OFFSETS, EXTENDED_LENGTHS, 0x7FE00003)
 
 Changes = Mapping[int, Known | None]
+Read = Callable[[int, int], bytes]
+
+
+class NewPixels(NamedTuple):
+    """Native little-endian PixelData: its length in bytes, BitsAllocated, and what gives the bytes of each frame."""
+
+    length: int
+    bits: int
+    blocks: Callable[[], Iterable[bytes]]
 
 
 @dataclass(frozen=True)
-class _Piece:
-    """One element as bytes, its header included; `raw` is its value."""
+class _Old:
+    """The file as it is, inflated where it was deflated.
 
-    tag: int
-    encoded: bytes
-    raw: bytes
+    `pixels` are the bytes from the header of the pixel element to its end; where there are none, both are the end.
+    """
+
+    buffer: bytes
+    meta: Run
+    data: Run
+    style: Style
+    pixels: tuple[int, int]
+    size: int
+    read: Read
+    deflated: bool = False
 
 
-def spliced(source: Source, changes: Changes, pixels: bytes | None = None) -> Iterator[bytes]:
-    """Yield the bytes of a file with some elements changed.
+def spliced(
+    source: Source,
+    header: Header,
+    changes: Changes,
+    *,
+    pixels: NewPixels | None = None,
+    keep: Sequence[int] | None = None,
+) -> Iterator[bytes]:
+    """Return the bytes of a file with some top-level elements changed.
 
     Parameters
     ----------
-    source
+    source, header
         The file as it is.
     changes
-        VR and raw value (little endian, sequences in explicit VR) by tag; None removes an element.
+        VR and raw value (little endian; sequences in explicit VR, or as the file has them where the VR is "" or UN) by
+        tag; None removes an element.
     pixels
-        Native little-endian PixelData in place of the old, compressed or not.
+        Take the place of the old ones, compressed or not.
+    keep
+        Numbers of the frames that stay, from 0, ascending.
 
     Raises
     ------
     SaveError
-        If the file cannot be spliced safely, with the reason.
-    BrokenFileError
-        If its header cannot be read.
+        If the file cannot be spliced safely, with the reason; before anything is yielded.
     """
-    header = read_header(source)
     name = source.path.decode("utf-8", "backslashreplace")
-    if header.transfer_syntax == BIG_ENDIAN:
-        raise SaveError(f"{name!r} is big endian: edits of such files cannot be saved; restore() drops them")
-    if header.transfer_syntax == DEFLATED:
+    try:
+        old = _opened(source, header)
+        wanted = dict(changes)
+        body: Iterable[bytes]
         if pixels is not None:
-            raise SaveError(f"{name!r} is deflated: new pixels of such files cannot be saved; restore() drops them")
-        yield from _deflated(source, header, changes)
-        return
-    if header.relocated:
-        raise SaveError(f"{name!r} is damaged or oddly encoded, so that it cannot be edited safely; restore() drops the edits")
-    if pixels is not None and header.pixels is not None and header.pixels.length < 0:
-        changes = {**changes, _META_SYNTAX: ("UI", EXPLICIT.encode())}
-    head, start = _head(header, header.buffer, changes)
-    yield head
-    if pixels is not None:
-        yield _pixel_element(header, changes, pixels)
-        start = _behind_pixels(header)
-    for position in range(start, source.stamp.size, _BLOCK):
-        yield source.read(position, _BLOCK)
+            body = _new_pixels(old, pixels)
+            wanted |= dict.fromkeys(_EXTENDED)
+            if header.transfer_syntax not in NATIVE:
+                wanted[_META_SYNTAX] = "UI", (IMPLICIT if old.style.implicit else EXPLICIT).encode()
+        elif keep is not None:
+            body, offsets = _kept_frames(old, header, keep)
+            wanted |= offsets
+        else:
+            body = _copied(old.read, old.pixels[0], old.size if old.pixels[1] < 0 else min(old.pixels[1], old.size))
+        if pixels is not None or keep is not None:
+            wanted[_PIXELS_LENGTH] = None
+        head, tail = _head(old, wanted), _tail(old, wanted)
+    except (SaveError, BrokenFileError) as error:
+        raise SaveError(f"{name!r} cannot be edited safely: {error}; restore() drops the edits") from error
+    blocks = _chain(head[1], body, tail)
+    return _chain(head[0], _deflated(blocks)) if old.deflated else _chain(b"".join(head), body, tail)
 
 
-def _deflated(source: Source, header: Header, changes: Changes) -> Iterator[bytes]:
-    """Splice the inflated dataset and deflate it again."""
-    start = next(i for i, tag in enumerate(header.layout.tags) if tag >> 16 > 2)
-    begin = header.layout.offsets[start] - _header_size(header.layout.vrs[start])
-    plain = inflated(source, begin)
-    head, pixels = _head(header, plain, changes)
-    meta = _meta_end(head)
+def _chain(*parts: bytes | Iterable[bytes]) -> Iterator[bytes]:
+    for part in parts:
+        if isinstance(part, bytes):
+            yield part
+        else:
+            yield from part
+
+
+def _deflated(blocks: Iterable[bytes]) -> Iterator[bytes]:
     engine = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-    packed = engine.compress(head[meta:] + plain[pixels:]) + engine.flush()
-    yield head[:meta] + packed + b"\0" * (len(packed) % 2)
+    size = 0
+    for block in blocks:
+        packed = engine.compress(block)
+        size += len(packed)
+        yield packed
+    packed = engine.flush()
+    yield packed + b"\0" * ((size + len(packed)) % 2)
 
 
-def _pixel_element(header: Header, changes: Changes, pixels: bytes) -> bytes:
-    """Return the element of native pixels."""
-    bits = changes.get(_ALLOCATED) or ("US", header.raw(_ALLOCATED))
-    vr = "OB" if struct.unpack("<H", bits[1])[0] <= 8 else "OW"
-    return _piece(PIXELS, (vr, pixels), header.layout.implicit).encoded
+def _copied(read: Read, start: int, end: int) -> Iterator[bytes]:
+    for position in range(start, end, _BLOCK):
+        yield read(position, min(_BLOCK, end - position))
+
+
+# -- the old file
+
+
+def _opened(source: Source, header: Header) -> _Old:
+    """Find the elements of a file in its own bytes; SaveError where only pydicom can."""
+    buffer, layout, size = header.buffer, header.layout, source.stamp.size
+    read: Read = source.read
+    style = IMPLICIT_LITTLE if layout.implicit else EXPLICIT_LITTLE
+    count = sum(1 for tag in layout.tags if tag >> 16 == 2)
+    first = layout.offsets[0] - header_size(layout.vrs[0], layout.implicit and not count) if layout.tags else layout.end
+    meta_end = layout.offsets[count - 1] + layout.lengths[count - 1] if count else first
+    meta = _part(layout, slice(count), meta_end, False)
+    if header.transfer_syntax == DEFLATED:
+        plain = inflated(source, meta_end)
+        buffer, size, read = plain, len(plain), _reader(plain)
+    pixels = header.pixels
+    start = size if pixels is None else pixels.offset - header_size(pixels.vr, layout.implicit)
+    stop = size if pixels is None else _behind_pixels(header)
+    if header.relocated and header.transfer_syntax != DEFLATED:
+        style = _other_style(header)
+        buffer = source.read(0, start)
+        meta_end = meta_end if count else 0 if buffer[128:132] != b"DICM" else 132
+        data = walk_run(buffer, meta_end, start, style)
+        _refuse_difference(header, data)
+    else:
+        data = _part(layout, slice(count, None), start, layout.implicit)
+    return _Old(buffer, meta, data, style, (start, stop), size, read, header.transfer_syntax == DEFLATED)
+
+
+def _part(layout: Layout, part: slice, end: int, implicit: bool) -> Run:
+    columns = layout.tags[part], layout.vrs[part], layout.offsets[part], layout.lengths[part]
+    return run_of(*columns, end=end, implicit=implicit)
+
+
+def _reader(content: bytes) -> Read:
+    def read(start: int, length: int) -> bytes:
+        return content[start : start + length]
+
+    return read
+
+
+def _other_style(header: Header) -> Style:
+    """Return the encoding of a file that is not plain little endian, if it is a known one."""
+    if header.transfer_syntax == BIG_ENDIAN:
+        return EXPLICIT_BIG
+    if header.transfer_syntax == GE_PRIVATE:  # implicit little endian but for the pixels
+        return IMPLICIT_LITTLE
+    raise SaveError("only pydicom reads its encoding")
+
+
+def _refuse_difference(header: Header, data: Run) -> None:
+    """Refuse where the elements are not those that were read."""
+    layout = header.layout
+    read = {tag: length for tag, vr, length in zip(layout.tags, layout.vrs, layout.lengths, strict=True) if vr != "SQ"}
+    here = dict(zip(data.tags, data.lengths, strict=True))
+    same = {tag for tag in layout.tags if tag >> 16 != 2} == here.keys()
+    if not same or any(here[tag] != length for tag, length in read.items() if tag in here):
+        raise SaveError("its elements can be read in two ways")
 
 
 def _behind_pixels(header: Header) -> int:
-    """Return where the old pixel element ends."""
-    found = header.pixels
-    if found is None or any("pixel data" in problem for problem in header.problems):
-        raise SaveError("the file has no pixel data, or damaged ones, that could be replaced")
-    if found.length >= 0:
-        return found.offset + found.length
-    last = header.fragments[-1] if header.fragments else (found.offset, 0)
+    """Return where the pixel element ends; SaveError where that is not known."""
+    pixels = header.pixels
+    assert pixels is not None
+    if pixels.length >= 0:
+        return pixels.offset + pixels.length
+    if any("damaged" in problem or "truncated" in problem for problem in header.problems):
+        return -1
+    last = header.fragments[-1] if header.fragments else (pixels.offset, 0)
     return last[0] + last[1] + 8
 
 
-def _meta_end(head: bytes) -> int:
-    """Return where the file meta elements end, by their group length."""
-    (length,) = struct.unpack_from("<L", head, 140)
-    return 144 + int(length)
+# -- the new one
 
 
-def _header_size(vr: str) -> int:
-    return 12 if vr in LONG_VRS else 8
+def _head(old: _Old, wanted: Mapping[int, Known | None]) -> tuple[bytes, bytes]:
+    """Return what is before the pixels: preamble and file meta elements, and the elements of the dataset."""
+    meta = {tag: value for tag, value in wanted.items() if tag >> 16 == 2}
+    if not old.meta.tags:
+        meta = {}
+    follow = {_META_CLASS: wanted.get(_CLASS), _META_INSTANCE: wanted.get(_INSTANCE)}
+    meta |= {tag: ("UI", value[1]) for tag, value in follow.items() if value is not None and tag in old.meta.tags}
+    start = old.meta.begin if old.meta.tags else old.data.begin
+    first = old.buffer[:start] + changed(old.buffer, old.meta, meta, EXPLICIT_LITTLE)
+    behind = set(_tail_tags(old, wanted))
+    data = {tag: value for tag, value in wanted.items() if tag >> 16 != 2 and tag not in behind}
+    return first, changed(old.buffer, old.data, data, old.style)
 
 
-def _head(header: Header, buffer: bytes, changes: Changes) -> tuple[bytes, int]:
-    """Return the bytes before the pixels with the changes, and where the pixel element begins in the old file."""
-    layout = header.layout
-    first, pieces, end = _pieces(header, buffer)
-    behind = [tag for tag in changes if layout.pixels is not None and tag > layout.pixels.tag]
-    if behind:
-        raise SaveError(f"elements behind the pixels cannot be edited: {', '.join(f'{tag:08X}' for tag in behind)}")
-    wanted = {**changes, **_followers(pieces, changes)}
-    result = _laid_out(pieces, wanted, layout.implicit)
-    lengths = _group_lengths(result, {tag >> 16 for tag in wanted}, layout.implicit)
-    return buffer[:first] + b"".join(lengths.get(piece.tag, piece.encoded) for piece in result), end
+def _tail_run(old: _Old) -> tuple[bytes, Run] | None:
+    """Return the bytes behind the pixels, and their elements; None where they are not all elements."""
+    stop = old.pixels[1]
+    if stop < 0 or stop >= old.size:
+        return b"", Run([], [], [], [], [], 0)
+    buffer = old.read(stop, old.size - stop)
+    try:
+        run = walk_run(buffer, 0, len(buffer), old.style)
+    except BrokenFileError:
+        return None
+    return (buffer, run) if run.end == len(buffer) and 0 not in run.tags else None
 
 
-def _pieces(header: Header, buffer: bytes) -> tuple[int, list[_Piece], int]:
-    """Cut a header into its elements; return where the first begins, them, and where the last ends."""
-    layout = header.layout
-    if not layout.tags:
-        raise SaveError("the file has no elements before its pixels")
-    implicit = layout.implicit and layout.tags[0] >> 16 != 2
-    begin = layout.offsets[0] - (8 if implicit else _header_size(layout.vrs[0]))
-    pixels = layout.pixels
-    end = layout.end
-    if pixels is not None:
-        end = pixels.offset - (8 if layout.implicit else _header_size(pixels.vr))
-    pieces = []
-    position = begin
-    starts = [offset - _size_of_header(layout, i) for i, offset in enumerate(layout.offsets)]
-    for i, tag in enumerate(layout.tags):
-        stop = starts[i + 1] if i + 1 < len(starts) else end
-        offset = layout.offsets[i]
-        pieces.append(_Piece(tag, buffer[position:stop], buffer[offset : offset + layout.lengths[i]]))
-        position = stop
-    return begin, pieces, end
+def _tail_tags(old: _Old, wanted: Mapping[int, Known | None]) -> list[int]:
+    """Return those of some tags that are, or belong, behind the pixels."""
+    if old.pixels[0] >= old.size:
+        return []
+    there: set[int] = set()
+    if old.pixels[1] < old.size:
+        found = _tail_run(old)
+        there = set(found[1].tags) if found else set()
+    return [tag for tag in wanted if tag in there or tag > PIXELS]
 
 
-def _size_of_header(layout: Layout, index: int) -> int:
-    tag, vr = layout.tags[index], layout.vrs[index]
-    return 8 if layout.implicit and tag >> 16 != 2 else _header_size(vr)
+def _tail(old: _Old, wanted: Mapping[int, Known | None]) -> Iterable[bytes]:
+    """Return what is behind the pixels."""
+    changes = {tag: wanted[tag] for tag in _tail_tags(old, wanted)}
+    stop = old.pixels[1]
+    if not changes:
+        return _copied(old.read, stop, old.size) if stop >= 0 else []
+    found = _tail_run(old)
+    if found is None or stop < 0:
+        raise SaveError("what follows the pixels cannot be parsed, and elements there were edited")
+    buffer, run = found
+    return [changed(buffer, run, changes, old.style)]
 
 
-def _followers(pieces: list[_Piece], changes: Changes) -> dict[int, Known]:
-    """Return the file meta elements that follow an edited class or instance."""
-    there = {piece.tag for piece in pieces}
-    follow = {_META_CLASS: changes.get(_CLASS), _META_INSTANCE: changes.get(_INSTANCE)}
-    return {tag: ("UI", value[1]) for tag, value in follow.items() if value is not None and tag in there}
+def _pixel_header(style: Style, length: int, vr: str, tag: int = PIXELS) -> bytes:
+    """Return the header of the pixel element."""
+    if style.big:
+        return big_frame(tag, vr, length)
+    named = struct.pack("<HH", tag >> 16, tag & 0xFFFF)
+    return named + (b"" if style.implicit else struct.pack("<2s2x", vr.encode())) + struct.pack("<L", length)
 
 
-def _laid_out(pieces: list[_Piece], wanted: Mapping[int, Known | None], implicit: bool) -> list[_Piece]:
-    """Put changed elements in the place of old ones, and new ones where they belong."""
-    left = {tag: value for tag, value in sorted(wanted.items()) if value is not None}
-    result: list[_Piece] = []
-    for piece in pieces:
-        for tag in [tag for tag in left if tag < piece.tag]:
-            result.append(_piece(tag, left.pop(tag), implicit))
-        if piece.tag not in wanted:
-            result.append(piece)
-        elif piece.tag in left:
-            result.append(_piece(piece.tag, left.pop(piece.tag), implicit))
-    return result + [_piece(tag, value, implicit) for tag, value in left.items()]
+def _new_pixels(old: _Old, pixels: NewPixels) -> Iterable[bytes]:
+    """Return the element of native pixels in the style of the file."""
+    if old.pixels[0] >= old.size or old.pixels[1] < 0:
+        raise SaveError("it has no pixel data, or damaged ones, that could be replaced")
+    vr = "OB" if pixels.bits <= 8 and not old.style.implicit else "OW"
+    length = pixels.length + pixels.length % 2
+    if length >= UNDEFINED:
+        raise SaveError(f"{length} bytes of pixels do not fit one file: expected less than 4 GB")
+    blocks = (swapped(block, 2) for block in pixels.blocks()) if old.style.big and vr == "OW" else _blocks(pixels)
+    return _chain(_pixel_header(old.style, length, vr), blocks, b"\0" * (pixels.length % 2))
 
 
-def _piece(tag: int, value: Known, implicit: bool) -> _Piece:
-    vr, raw = value
-    encoded = element_bytes(tag, vr, raw)
-    if implicit and tag >> 16 != 2:
-        if vr == "SQ":
-            return _Piece(tag, _implicit_element(tag, _to_implicit(raw)), raw)
-        padded = encoded[_header_size(vr) :]
-        encoded = _implicit_element(tag, padded)
-    return _Piece(tag, encoded, raw)
+def _blocks(pixels: NewPixels) -> Iterator[bytes]:
+    yield from pixels.blocks()
 
 
-def _implicit_element(tag: int, value: bytes) -> bytes:
-    return struct.pack("<HHL", tag >> 16, tag & 0xFFFF, len(value)) + value
+def _kept_frames(old: _Old, header: Header, keep: Sequence[int]) -> tuple[Iterable[bytes], dict[int, Known | None]]:
+    """Return the pixel element of some frames, and the extended offset tables that go with it."""
+    instance = read_instance(header)
+    spans = [(instance.offsets[i], instance.lengths[i]) for i in keep if i < len(instance)]
+    if header.pixels is None or len(spans) < len(keep) or any(start < 0 for start, _ in spans):
+        raise SaveError("the pixels of its frames cannot be told apart, so that none can be removed")
+    if header.pixels.length >= 0:
+        length = sum(size for _, size in spans)
+        vr = header.pixels.vr or "OW"
+        frames = (old.read(*span) for span in spans)
+        return _chain(
+            _pixel_header(old.style, length + length % 2, vr, header.pixels.tag), frames, b"\0" * (length % 2)
+        ), {}
+    places = [0]
+    for _, size in spans:
+        places.append(places[-1] + size)
+    has_table = bool(header.offset_table) and places[-1] < UNDEFINED
+    table = struct.pack(f"<{len(spans)}L", *places[:-1]) if has_table else b""
+    frames = (old.read(*span) for span in spans)
+    end = struct.pack("<HHL", SEQUENCE_END >> 16, SEQUENCE_END & 0xFFFF, 0)
+    start = _pixel_header(old.style, UNDEFINED, header.pixels.vr or "OB")
+    body = _chain(start, item_bytes(table), frames, end)
+    return body, _extended_tables(header, places)
 
 
-def _to_implicit(raw: bytes) -> bytes:
-    """Return the items of a sequence in implicit VR."""
-    items = []
-    for item in sequence_items(raw, False):
-        values = [(element.tag, _to_implicit(element.raw) if element.vr == "SQ" else element.raw) for element in item]
-        items.append(item_bytes(b"".join(_implicit_element(*value) for value in values)))
-    return b"".join(items)
-
-
-def _group_lengths(pieces: list[_Piece], edited: set[int], implicit: bool) -> dict[int, bytes]:
-    """Return the group length elements of edited groups that have one, by tag."""
-    found = {}
-    for group in edited:
-        tag = group << 16
-        if any(piece.tag == tag for piece in pieces):
-            size = sum(len(piece.encoded) for piece in pieces if piece.tag >> 16 == group and piece.tag != tag)
-            found[tag] = _piece(tag, ("UL", struct.pack("<L", size)), implicit).encoded
-    return found
+def _extended_tables(header: Header, places: Sequence[int]) -> dict[int, Known | None]:
+    """Return the extended offset tables of frames, where the file has them."""
+    tables: dict[int, Known | None] = {}
+    count = len(places) - 1
+    if EXTENDED_OFFSETS in header.elements:
+        tables[EXTENDED_OFFSETS] = "OV", struct.pack(f"<{count}Q", *places[:-1])
+    if EXTENDED_LENGTHS in header.elements:  # of the one fragment of each frame, without its item header
+        sizes = [places[i + 1] - places[i] - 8 for i in range(count)]
+        tables[EXTENDED_LENGTHS] = "OV", struct.pack(f"<{count}Q", *sizes)
+    if _EXTENDED[2] in header.elements:
+        tables[_EXTENDED[2]] = "UV", struct.pack("<Q", sum(places[i + 1] - places[i] - 8 for i in range(count)))
+    return tables

@@ -5,8 +5,10 @@ Each frame is then a native little-endian image inside a chunk file. What it is 
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import numpy as np
 from dask.callbacks import Callback
 from numpy.typing import NDArray
 
-from .errors import EditError
+from .errors import EditError, StaleError
 from .quantise import Extent, check_dtype
 from .source import Stamp
 from .writer import flush_directory
@@ -42,6 +44,8 @@ class StagedArray:
         Of the staged values, little endian.
     extent, sample
         What `quantise.choose` needs to know.
+    folder
+        The zarr array.
     """
 
     files: Sequence[tuple[bytes, Stamp]]
@@ -51,11 +55,10 @@ class StagedArray:
     dtype: np.dtype[Any]
     extent: Extent
     sample: NDArray[Any]
+    folder: Path
 
 
-def stage_array(
-    array: da.Array, folder: Path, frame_ndim: int = 2, progress: Progress | None = None
-) -> StagedArray:
+def stage_array(array: da.Array, folder: Path, frame_ndim: int = 2, progress: Progress | None = None) -> StagedArray:
     """Compute an array once and write it, flushed, into a new folder.
 
     Parameters
@@ -72,45 +75,108 @@ def stage_array(
     Raises
     ------
     EditError
-        If the values are no real numbers.
+        If the values are no real numbers. Nothing is left of the folder then, or if the graph fails.
     """
     check_dtype(array.dtype)
     dtype = _staged_dtype(array.dtype)
     chunk = chunk_shape(array.shape, dtype.itemsize, frame_ndim)
-    folder.mkdir(mode=0o700)
-    _write_metadata(folder, array.shape, chunk, dtype)
-    blocks = array.astype(dtype).rechunk(chunk)
-    # Folders first: parallel writers would race to make them.
-    grid = blocks.numblocks
-    parts = [folder / "c" / "/".join(map(str, index[:-1])) for index in np.ndindex(grid)]
-    for part in dict.fromkeys(parts):
-        part.mkdir(mode=0o700, parents=True, exist_ok=True)
-    results = blocks.map_blocks(
-        _write_block, folder=os.fspath(folder), chunk=chunk, dtype=object, chunks=tuple((1,) * n for n in grid), meta=_META
-    )
-    with _TaskProgress(progress) if progress else nullcontext():
-        found: NDArray[Any] = np.asarray(results.compute()).reshape(-1)
-    for part in dict.fromkeys(parts):
-        flush_directory(part)
-    flush_directory(folder)
-    flush_directory(folder.parent)
+    make_private(folder)
+    try:
+        _write_metadata(folder, array.shape, chunk, dtype)
+        blocks = array.astype(dtype).rechunk(chunk)  # type: ignore[no-untyped-call]
+        found = _write_blocks(blocks, folder, chunk, progress)
+    except BaseException:
+        discard(folder)
+        raise
     files = [(os.fsencode(item[0]), item[1]) for item in found]
     extent = Extent()
     for item in found:
         extent |= item[2]
-    file, offset = _places(array.shape[: array.ndim - frame_ndim], chunk, grid, dtype.itemsize)
-    nbytes = int(np.prod(array.shape[array.ndim - frame_ndim :])) * dtype.itemsize
-    return StagedArray(files, file, offset, nbytes, dtype, extent, np.concatenate([item[3] for item in found]))
+    lead = array.shape[: array.ndim - frame_ndim]
+    grid = [-(-size // length) for size, length in zip(lead, chunk, strict=False)]
+    file, offset = _places(lead, chunk, grid, dtype.itemsize)
+    nbytes = int(np.prod(array.shape[len(lead) :])) * dtype.itemsize
+    sample = np.concatenate([item[3] for item in found])
+    return StagedArray(files, file, offset, nbytes, dtype, extent, sample, folder)
+
+
+def make_private(folder: Path) -> None:
+    """Make a new folder that only its owner may enter, whatever the umask."""
+    folder.mkdir(mode=0o700)
+    folder.chmod(0o700)
+
+
+def keep_file(path: bytes, stamp: Stamp, target: Path) -> tuple[bytes, Stamp]:
+    """Link a file to another place, or copy it where that cannot be, and return the new path and stamp.
+
+    A save puts new files in the place of old ones, and never writes into these: a link keeps the old content.
+
+    Raises
+    ------
+    StaleError
+        If the file is not any more what it was.
+    """
+    name = os.fsencode(target)
+    try:
+        os.link(path, name, follow_symlinks=True)
+    except OSError:
+        shutil.copyfile(path, name)
+        with open(name, "rb+") as file:
+            os.fsync(file.fileno())
+        found = Stamp.of(os.stat(path))
+        kept = Stamp.of(os.stat(name))
+    else:
+        found = kept = Stamp.of(os.stat(name))
+    if found != stamp:
+        raise StaleError(f"{os.fsdecode(path)!r} changed since it was scanned; call rescan()")
+    return name, kept
+
+
+def discard(folder: Path) -> None:
+    """Remove a staged array that nothing refers to."""
+    # Under another name first: tasks of a failed graph may still be about to write into it.
+    gone = folder.with_name(f"{uuid.uuid4().hex}.gone")
+    with suppress(OSError):
+        folder.rename(gone)
+    for left in (gone, folder):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _write_blocks(
+    blocks: da.Array, folder: Path, chunk: tuple[int, ...], progress: Progress | None
+) -> NDArray[np.object_]:
+    """Write every block and flush their folders; return what `_write_block` says of each, in C order."""
+    grid = blocks.numblocks
+    parts = list(_chunk_folders(folder, grid))
+    for part in parts:  # all before any block: parallel writers would race to make them
+        make_private(part)
+    one_each = tuple((1,) * count for count in grid)
+    options = {"folder": os.fspath(folder), "chunk": chunk}
+    results = da.map_blocks(  # type: ignore[no-untyped-call]
+        _write_block, blocks, **options, dtype=object, chunks=one_each, meta=_META
+    )
+    with _TaskProgress(progress) if progress else nullcontext():
+        found: NDArray[np.object_] = np.asarray(results.compute()).reshape(-1)
+    for part in (*parts, folder, folder.parent):
+        flush_directory(part)
+    return found
+
+
+def _chunk_folders(folder: Path, grid: Sequence[int]) -> Iterator[Path]:
+    """Yield the folders of chunk files "c/0/0/0" in a grid, outermost first."""
+    for depth in range(len(grid)):
+        for index in np.ndindex(*grid[:depth]):
+            yield folder / "c" / Path(*map(str, index))
 
 
 _META = np.empty(0, object)
 
 
-class _TaskProgress(Callback):  # type: ignore[misc]
+class _TaskProgress(Callback):
     """Tells how many of dask's tasks are done."""
 
     def __init__(self, progress: Progress) -> None:
-        super().__init__(posttask=self._count)
+        super().__init__(posttask=self._count)  # type: ignore[no-untyped-call]
         self._progress = progress
 
     def _count(self, key: object, result: object, dsk: object, state: Mapping[str, Any], worker: object) -> None:
@@ -158,6 +224,7 @@ def _write_metadata(folder: Path, shape: Sequence[int], chunk: Sequence[int], dt
 def _write_flushed(path: Path, content: bytes | memoryview) -> Stamp:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
     try:
+        path.chmod(0o600)
         view = memoryview(content)
         while view:
             view = view[os.write(descriptor, view) :]
@@ -197,4 +264,3 @@ def _places(
         inside = inside * size + index[axis] % size
     frame_bytes = int(np.prod(chunk[len(lead) :])) * itemsize
     return file.astype(np.int32), inside * frame_bytes
-

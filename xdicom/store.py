@@ -5,38 +5,33 @@ Records are keys into a store; it knows levels of keys, not classes of records.
 
 import os
 import shutil
-import tempfile
-import threading
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import wraps
-from pathlib import Path
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .catalog import Catalog, Problem, Report
+from .access import Access, seeing_one_state, writing_alone
+from .catalog import Problem
+from .changes import Change, changes_of, label_of
 from .columns import Column, Known
-from .editing import overlay_of, unchanged
-from .edits import NEW, REMOVED, REPLACED, SAVED, Edits, Layer, Overlay
+from .editing import check_instances, displaced, tied, warn_of_pixels
+from .edits import NEW, REMOVED, REPLACED, SAVED, Layer, Overlay
 from .errors import EditError, LockedError, SaveError
-from .frames import Frames
+from .frames import Files, Frames
+from .imagery import image_rows
 from .instance import INSTANCE_UID
-from .journal import Journal
-from .layers import Layers, hidden_rows
-from .lock import WriterLock
+from .layers import hidden_rows
 from .naming import Instance, Paths
-from .rawvalues import raw_values
 from .rows import instances_of
 from .scan import SeriesKey
-from .status import Change, changes_under, label_of
+from .setting import Setter, leaves, overlay_for, spread, taken_back
+from .source import Stamp
 from .tags import PrivateTag
 from .works import new_files, works_of
 
 _STUDY_DATE, _STUDY_TIME, _SERIES_NUMBER = 0x00080020, 0x00080030, 0x00200011
-Method = TypeVar("Method", bound=Callable[..., Any])
 LEVELS = ("database", "patient", "study", "series")
 
 
@@ -45,151 +40,35 @@ def _marked(rows: NDArray[np.bool_]) -> Column:
     return Column([("", b"1")], np.where(rows, 0, -1).astype(np.int32))
 
 
-def _seeing_one_state(method: Method) -> Method:
-    """Let a method of a store see one committed state."""
+class Store(Access):
+    """A folder of DICOM, or a temporary one that lives as long as its records: what is in it, and what is staged."""
 
-    @wraps(method)
-    def reads(self: "Store", *args: Any, **kwargs: Any) -> Any:
-        with self.reading():
-            return method(self, *args, **kwargs)
-
-    return cast(Method, reads)
-
-
-def _writing_alone(method: Method) -> Method:
-    """Let a method of a store run as the folder's only writer."""
-
-    @wraps(method)
-    def writes(self: "Store", *args: Any, **kwargs: Any) -> Any:
+    def forget(self) -> None:
+        """Close the database and delete the private folder."""
         with self.writing():
-            return method(self, *args, **kwargs)
+            self.close()
+            shutil.rmtree(self.catalog.private, ignore_errors=True)
 
-    return cast(Method, writes)
-
-
-class Store:
-    """A folder of DICOM, or a temporary one that lives as long as its records.
-
-    Parameters
-    ----------
-    path
-        The folder; None for a temporary one.
-    timeout
-        Seconds that an edit waits for another writer.
-    """
-
-    def __init__(self, path: str | os.PathLike[str] | None = None, *, timeout: float = 10.0) -> None:
-        self.timeout = timeout
-        self.in_memory = path is None
-        folder = tempfile.mkdtemp(prefix="xdicom-") if path is None else path
-        try:
-            self._open(folder)
-        except BaseException:
-            if path is None:
-                shutil.rmtree(folder, ignore_errors=True)
-            raise
-
-    def _open(self, folder: str | os.PathLike[str]) -> None:
-        self.catalog = Catalog(folder)
-        self.edits = Edits(self.catalog)
-        self.layers = Layers(self.catalog, self.edits)
-        self.journal = Journal(self.catalog, self.edits)
-        self.lock = WriterLock(self.catalog.private)
-        self._lock = threading.RLock()
-        self._order: dict[SeriesKey, tuple[object, ...]] = {}
-        self._finalizer = weakref.finalize(
-            self, _discard, os.getpid(), self.catalog, self.lock, folder if self.in_memory else None
-        )
-        self._unfinished = ""
-        if self.journal.is_untidy() or self.lock.is_untidy():
-            self._recover()
-
-    def _recover(self) -> None:
-        """Finish an interrupted save, if the process that runs it is dead."""
-        try:
-            self.lock.acquire(timeout=0)
-            self.journal.recover()
-        except LockedError:
-            return
-        except OSError as error:  # the files can be read all the same, as they were before the save
-            self._unfinished = str(error.strerror or error)
-        finally:
-            self.lock.release()
-
-    def begin(self) -> None:
-        """Become the folder's only writer, and sweep up what earlier ones left.
-
-        Raises
-        ------
-        LockedError
-            If another process is writing, with its name.
-        SaveError
-            If an interrupted save cannot be finished.
-        """
-        if not self.lock.held:
-            self.lock.acquire(self.timeout)
-            self._become_writer()
-        elif not self.lock.is_ours():
-            raise LockedError("the lock of this database was taken away: close it and open it again")
-        elif self.journal.is_pending():
-            self._become_writer()
-
-    def _become_writer(self) -> None:
-        try:
-            self.journal.recover()
-            self.edits.sweep()
-        except OSError as error:
-            self.lock.release()
-            raise SaveError(f"an interrupted save cannot be finished: {error.strerror or error}") from error
-        self._unfinished = ""
-        if self.catalog.leave_memory():
-            self.catalog.rescan()
-        self._refresh()
-
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Be the folder's only writer, and the only thread of this process that writes, for one operation."""
-        with self._lock, self.catalog.guarded():
-            self.begin()
-            yield
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """See one committed state in an operation, whatever other processes write meanwhile."""
-        if self.catalog.is_outdated():
-            self.rescan()
-        with self.catalog.reading():
-            yield
-
-    @property
-    def root(self) -> Path:
-        """The folder."""
-        return self.catalog.root
-
-    def close(self) -> None:
-        """Close the database; a temporary folder is removed."""
-        self._finalizer()
+    def check(self) -> list[Problem]:
+        """Return what is wrong with files, with the catalog, and what interrupted processes left."""
+        return [*self.problems(), *self.catalog.damage(), *self.edits.leftovers()]
 
     def settle(self, path: str | os.PathLike[str]) -> None:
-        """Live in a folder from now on, in place of the temporary one."""
+        """Live in a folder from now on, in place of the temporary one; records that have no images yet come along."""
+        empty = {
+            key: ({tag: frames.raw_values(tag)[0][0] for tag in frames.tags()}, self.edits.source_of(key))
+            for key in self.layers.by_key()
+            if (frames := self.frames(key)) is not None and (frames.file < 0).all()
+        }
         self._finalizer()
         self.in_memory = False
         self._open(path)
         self.rescan()
+        for key, (values, source) in empty.items():
+            if not self.exists(tuple(part for part in key if part)):
+                self.add(key, values, source=source)
 
-    def rescan(self, progress: Callable[[int, int], None] | None = None) -> Report:
-        """Read what is new or changed in the folder."""
-        with self.catalog.lock:
-            report = self.catalog.rescan(progress, in_memory=self.lock.is_taken())
-            self._refresh()
-        return report
-
-    def _refresh(self) -> None:
-        self._order.clear()
-        self.edits.realign()
-        self.layers.refresh()
-
-    @_seeing_one_state
+    @seeing_one_state
     def problems(self) -> list[Problem]:
         """Return what is wrong with files, and which edits are set aside."""
         found = self.catalog.problems()
@@ -204,7 +83,7 @@ class Store:
 
     # -- keys
 
-    @_seeing_one_state
+    @seeing_one_state
     def keys(self, prefix: tuple[str, ...] = (), *, placeholders: bool = False) -> list[SeriesKey]:
         """Return the keys of the series under a record, ordered as S10 says.
 
@@ -219,14 +98,14 @@ class Store:
         chosen = [key for key in found if key.series or placeholders]
         return sorted(chosen, key=self._sort_key)
 
-    @_seeing_one_state
+    @seeing_one_state
     def children(self, prefix: tuple[str, ...]) -> list[tuple[str, ...]]:
         """Return the keys one level below a record, in order."""
         size = len(prefix) + 1
         keys = [key[:size] for key in self.keys(prefix, placeholders=True)]
         return [key for key in dict.fromkeys(keys) if key[-1]]
 
-    @_seeing_one_state
+    @seeing_one_state
     def exists(self, key: tuple[str, ...]) -> bool:
         """Say whether a record is there."""
         return not key or bool(self.keys(key, placeholders=True))
@@ -244,12 +123,12 @@ class Store:
 
     # -- frames
 
-    @_seeing_one_state
+    @seeing_one_state
     def frames(self, key: SeriesKey) -> Frames | None:
         """Return the rows of one series, or the placeholder of a new record, or None."""
         return self.layers.frames(key)
 
-    @_seeing_one_state
+    @seeing_one_state
     def tables(self, prefix: tuple[str, ...], *, placeholders: bool = True) -> list[Frames]:
         """Return the rows of every series under a record, one table a series.
 
@@ -264,7 +143,7 @@ class Store:
         real = [table for table in tables if (table.file >= 0).any()]
         return real if real or not placeholders else tables
 
-    @_seeing_one_state
+    @seeing_one_state
     def nbytes(self, key: SeriesKey) -> int:
         """Return the size of a series' files, and of its staged frames, in bytes."""
         size = 0
@@ -275,7 +154,7 @@ class Store:
                 size += int(sizes.sum())
         return size
 
-    @_seeing_one_state
+    @seeing_one_state
     def is_unsaved(self, key: SeriesKey) -> bool:
         """Say whether a series has something staged."""
         layers = self.layers.by_key().get(key, ())
@@ -284,7 +163,7 @@ class Store:
 
     # -- new records
 
-    @_writing_alone
+    @writing_alone
     def add(self, key: SeriesKey, values: Mapping[int, Known], *, source: SeriesKey | None = None) -> None:
         """Stage a new record; what is above it must exist.
 
@@ -295,45 +174,85 @@ class Store:
         """
         if self.exists(tuple(part for part in key if part)):
             raise EditError(f"there is a {LEVELS[sum(map(bool, key))]} with this identity already: {key!r}")
+        self._make_way(key)
         self.edits.add_record(key, values, source)
         self._refresh()
 
-    @_writing_alone
+    def _make_way(self, key: SeriesKey) -> None:
+        """Settle staged tables under their present keys where one would be taken for another record's."""
+        moved = self.layers.moved_from(key)
+        if moved:
+            self.edits.settle_keys(moved)
+            self._refresh()
+
+    @writing_alone
     def stage(self, key: SeriesKey, frames: Frames) -> None:
         """Stage new frames of a series."""
+        self._make_way(key)
         self.edits.stage_frames(key, frames)
         self._refresh()
 
-    @_writing_alone
+    @writing_alone
     def replace(self, key: SeriesKey, frames: Frames) -> None:
-        """Stage frames in the place of all that a series has; those with a known SOPInstanceUID keep their file."""
+        """Stage frames in the place of all images of a series; those with a known SOPInstanceUID keep their file."""
+        self._make_way(key)
         fresh = set(frames.unique(INSTANCE_UID))
         hidden: dict[Layer, Overlay] = {}
-        for layer in self.layers.by_key().get(key, ()):
-            base = self.layers.base(layer)
-            if layer.kind == SAVED and base is not None:
+        instead, kept = [], []
+        here = self.layers.by_key().get(key, [])
+        # A saved table that gives way as a whole is under no key.
+        for layer in dict.fromkeys([*here, *self.layers.giving_way_to(here)]):
+            base, table = self.layers.base(layer), self.layers.table(layer)
+            if layer.kind == NEW and table is not None:
+                instead.append(layer)
+                kept.append(table.take(np.flatnonzero(table.file < 0)))
+            elif base is not None:
                 values, codes = base.column(INSTANCE_UID)
                 stays = np.array([*(uid in fresh for uid in values), False], bool)[codes]
-                pseudo = {REPLACED: stays, REMOVED: ~stays}
-                hidden[layer] = {tag: _marked(rows) for tag, rows in pseudo.items() if rows.any()}
-        self.edits.stage_frames(key, frames, hidden, anew=True)
+                is_image = np.isin(np.arange(len(base)), image_rows(base))
+                pseudo = {REPLACED: stays, REMOVED: is_image & ~stays}
+                hidden[layer] = {tag: _marked(rows) for tag, rows in pseudo.items()}
+        self.edits.stage_frames(key, Frames.concat([*kept, frames]), hidden, instead)
         self._refresh()
 
-    @_writing_alone
-    def move(self, prefix: tuple[str, ...], columns: Overlay) -> tuple[str, ...]:
-        """Lay columns over every row under a record, such as those of another study; return the record's new key."""
+    @writing_alone
+    def move(self, prefix: tuple[str, ...], columns: Callable[[Frames], Overlay]) -> tuple[str, ...]:
+        """Lay columns over every table under a record, such as those of another study; return the record's new key."""
         layers = self.layers.under(prefix)
-        self.edits.set_columns(dict.fromkeys(layers, columns), {})
-        self._refresh()
-        now = {layer: key for key, found in self.layers.by_key().items() for layer in found}
-        return now[layers[0]][: len(prefix)] if layers and layers[0] in now else prefix
+        self._lay(layers, columns)
+        return self._key_now(layers, prefix)
 
+    def _lay(self, layers: Iterable[Layer], columns: Callable[[Frames], Overlay]) -> None:
+        """Lay columns over tables; what a table says already is no edit, and ends an earlier one."""
+        changes: dict[Layer, Overlay] = {}
+        undone: dict[Layer, list[int]] = {}
+        for layer in layers:
+            table, base = self.layers.table(layer), self.layers.base(layer)
+            if table is None or base is None:
+                continue
+            hidden = hidden_rows(base, self.edits.overlays().get(layer, {}))
+            overlay = {tag: spread(column, hidden) for tag, column in columns(table).items()}
+            same = [tag for tag, column in overlay.items() if leaves(base, tag, column)]
+            undone[layer] = same + displaced(table, overlay)
+            changes[layer] = {tag: column for tag, column in overlay.items() if tag not in same}
+        warn_of_pixels(changes.values())
+        self.edits.set_columns(changes, undone)
+        self._refresh()
+
+    def _key_now(self, layers: Iterable[Layer], prefix: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the key of a record that had some tables when its key was `prefix`."""
+        now = {layer: key for key, found in self.layers.by_key().items() for layer in found}
+        return next((now[layer][: len(prefix)] for layer in layers if layer in now), prefix)
 
     # -- edits
 
-    @_writing_alone
+    @writing_alone
     def set_values(
-        self, prefix: tuple[str, ...], values: Mapping[int | PrivateTag, object], vrs: Mapping[object, str]
+        self,
+        prefix: tuple[str, ...],
+        values: Mapping[int | PrivateTag, object],
+        vrs: Mapping[object, str],
+        setters: Sequence[Setter] = (),
     ) -> tuple[str, ...]:
         """Stage values in every row under a record, all or none.
 
@@ -345,6 +264,8 @@ class Store:
             By tag; None removes the element.
         vrs
             VR of private elements that no dictionary knows.
+        setters
+            What lower_case attributes that are set make of each table, see `setting.overlay_for`.
 
         Returns
         -------
@@ -357,30 +278,28 @@ class Store:
             If an element cannot be set, or its VR cannot hold the value; nothing is staged then.
         """
         layers = self.layers.under(prefix)
-        changes: dict[Layer, Overlay] = {}
-        undone: dict[Layer, list[int]] = {}
-        for layer in layers:
-            table, base = self.layers.table(layer), self.layers.base(layer)
-            if table is None or base is None:
-                continue
-            overlay = overlay_of(table, values, vrs)
-            undone[layer] = [tag for tag, column in overlay.items() if unchanged(base, tag, column)]
-            changes[layer] = {tag: column for tag, column in overlay.items() if tag not in undone[layer]}
-        self.edits.set_columns(changes, undone)
-        self._refresh()
-        now = {layer: key for key, found in self.layers.by_key().items() for layer in found}
-        return now[layers[0]][: len(prefix)] if prefix and layers[0] in now else prefix
+        tables = [table for layer in layers if (table := self.layers.table(layer)) is not None]
+        check_instances(tables, values)
+        self._lay(layers, partial(overlay_for, values=values, vrs=vrs, setters=setters))
+        return self._key_now(layers, prefix)
 
-    @_writing_alone
-    def restore(self, prefix: tuple[str, ...], wanted: Iterable[int] | None = None) -> None:
-        """Drop what is staged under a record, or the edits of some tags."""
-        layers = self.layers.ever_under(prefix)
+    @writing_alone
+    def restore(self, prefix: tuple[str, ...], wanted: Collection[int] | None = None) -> tuple[str, ...]:
+        """Drop what is staged under a record, or the edits of some tags; return the record's key from now on."""
+        here, layers = self.layers.under(prefix), self.layers.ever_under(prefix)
         if wanted is None:
             self.edits.forget(layers)
         else:
-            self.edits.forget_columns(layers, wanted)
+            # The header of a staged frame in place of a saved one took over what was edited before.
+            replaced = self._replaced(layers)
+            staged = [layer for layer in layers if layer.kind == NEW]
+            tables = {layer: base for layer in staged if (base := self.layers.base(layer)) is not None}
+            columns = {layer: taken_back(base, wanted, replaced) for layer, base in tables.items()}
+            overlays = self.edits.overlays()
+            self.edits.set_columns(columns, {layer: tied(overlays.get(layer, {}), wanted) for layer in layers})
         self._refresh()
         self.lock.release()
+        return prefix if self.exists(prefix) else self._key_now(here, prefix)
 
     def save(self, prefix: tuple[str, ...], progress: Callable[[int, int], None] | None = None) -> list[SeriesKey]:
         """Make what is staged under a record permanent, all of it or nothing.
@@ -405,37 +324,49 @@ class Store:
 
     def _save(self, prefix: tuple[str, ...], progress: Callable[[int, int], None] | None) -> list[SeriesKey]:
         layers = self.layers.ever_under(prefix)
-        edited = set(self.edits.layers())
+        now = {layer: key for key, found in self.layers.by_key().items() for layer in found}
         works = list(works_of(self.layers, layers, self.edits.overlays()))
-        new, empty = self._staged_images(layers)
-        if new:
+        images = {layer: table for layer in layers if (table := self._staged_images(layer)) is not None}
+        if images:
             paths, replaced = Paths(self._paths_there()), self._replaced(layers)
-            now = {layer: key for key, found in self.layers.by_key().items() for layer in found}
-            for layer, images in new.items():
-                works += new_files(images, now[layer], paths, replaced)
-        done = [layer for layer in layers if layer in new or (layer.kind == SAVED and layer in edited)]
+            for layer, table in images.items():
+                works += new_files(table, now[layer], paths, replaced)
+        edits = self.edits.overlays()
+        edited = [layer for layer in layers if layer in images or (layer.kind == SAVED and layer in edits)]
+        written = {now[layer] for layer in edited if layer in now and self.layers.has_frames(now[layer])}
+        # Frames that are not saved now, or are set aside, are no empty record.
+        empty = [layer for layer in now if layer.kind == NEW and not self.edits.has_files(layer.key)]
+        fulfilled = [layer for layer in empty if self._is_fulfilled(now[layer], written)]
         try:
-            if works or done:
-                self.journal.save(works, done, progress)
+            if works or edited or fulfilled:
+                self.journal.save(works, [*edited, *fulfilled], progress)
         finally:
             self._refresh()
         self.lock.release()
-        return empty
+        return [now[layer] for layer in empty if layer in layers and layer not in fulfilled]
 
-    def _staged_images(self, layers: Iterable[Layer]) -> tuple[dict[Layer, Frames], list[SeriesKey]]:
-        """Return the staged rows to write, by table, and the keys of new records that have none."""
-        found: dict[Layer, Frames] = {}
-        empty = []
-        for layer in layers:
-            table = self.layers.table(layer) if layer.kind == NEW else None
-            if table is None:
-                continue
-            images = table.take(np.flatnonzero(table.file >= 0))
-            if len(images):
-                found[layer] = images
-            elif not self.edits.has_files(layer.key):  # else what is in it is set aside
-                empty.append(layer.key)
-        return found, empty
+    @writing_alone
+    def own(self, frames: Frames) -> Frames:
+        """Return frames of another folder with files of this one's, so that they outlive those."""
+        root = frames.files.root
+        stamps = [Stamp(*row) for row in frames.files.stamps.tolist()]
+        paths = [os.path.join(root, path) for path in frames.files.paths]
+        kept = self.edits.keep_files(zip(paths, stamps, strict=True))
+        files = Files(
+            b"", [kept[path][0] for path in paths], np.array([kept[path][1] for path in paths]).reshape(-1, 3)
+        )
+        return replace(frames, files=files, _decoded={})
+
+    def _staged_images(self, layer: Layer) -> Frames | None:
+        """Return the staged frames of a table, None where it has none."""
+        table = self.layers.table(layer) if layer.kind == NEW else None
+        rows = np.zeros(0, np.intp) if table is None else np.flatnonzero(table.file >= 0)
+        return table.take(rows) if table is not None and rows.size else None
+
+    def _is_fulfilled(self, key: SeriesKey, written: set[SeriesKey]) -> bool:
+        """Say whether a new record is in the files, once those of some series are written."""
+        prefix = tuple(part for part in key if part)
+        return any(each[: len(prefix)] == prefix for each in (*written, *self.catalog.keys()))
 
     def _replaced(self, layers: Iterable[Layer]) -> dict[str, tuple[Frames, int]]:
         """Return by SOPInstanceUID the saved rows that give way to staged ones."""
@@ -451,26 +382,27 @@ class Store:
     def _paths_there(self) -> list[tuple[str, Instance | None]]:
         """Return every path in the folder, with what is in it."""
         found: dict[str, Instance | None] = {os.fsdecode(path): None for path in self.catalog.paths()}
-        for key in self.catalog.keys():
+        for key in self.catalog.keys():  # noqa: SIM118 - a method, no mapping
             frames = self.catalog.frames(key)
             if frames is not None:
                 for row, instance in instances_of(frames, key):
                     found[os.fsdecode(frames.files.paths[frames.file[row]])] = instance
         return list(found.items())
 
-    @_writing_alone
+    @writing_alone
     def remove(self, prefix: tuple[str, ...]) -> None:
         """Stage the removal of every frame under a record; what was only staged is dropped."""
         layers = self.layers.under(prefix)
-        gone = Column([("", b"1")])
-        self.edits.set_columns({layer: {REMOVED: gone} for layer in layers if layer.kind == SAVED}, {})
-        self.edits.forget([layer for layer in layers if layer.kind == NEW])
+        staged = [layer for layer in layers if layer.kind == NEW]
+        saved = [*(layer for layer in layers if layer.kind == SAVED), *self.layers.giving_way_to(staged)]
+        gone: Overlay = {REMOVED: Column([("", b"1")])}
+        self.edits.set_columns(dict.fromkeys(saved, gone), dict.fromkeys(saved, (REPLACED,)), staged)
         self._refresh()
 
-    @_seeing_one_state
+    @seeing_one_state
     def status(self, prefix: tuple[str, ...]) -> list[Change]:
         """Return what is staged under a record."""
-        return changes_under(prefix, self.layers, self.edits)
+        return changes_of(self.layers, self.layers.ever_under(prefix), self.edits.overlays(), self.edits.aside())
 
 
 def _first(frames: Frames | None, tag: int) -> object:
@@ -479,15 +411,3 @@ def _first(frames: Frames | None, tag: int) -> object:
     values, codes = frames.column(tag)
     used = codes[codes >= 0]
     return "" if not used.size or values[used[0]] is None else values[used[0]]
-
-
-def _discard(pid: int, catalog: Catalog, lock: WriterLock, folder: str | os.PathLike[str] | None) -> None:
-    if pid != os.getpid():  # a forked child: all of this is its parent's
-        return
-    lock.release()
-    catalog.close()
-    if folder is not None:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-__all__ = ["Change", "Store", "raw_values"]

@@ -99,7 +99,7 @@ def _date_text(value: object, vr: str) -> str:
     if found and _is_date(int(found[3]), int(found[2]), int(found[1])):
         iso = f"{found[3]}-{found[2]}-{found[1]}"
         warnings.warn(
-            f"{text!r} is no YYYYMMDD and was read as DDMMYYYY; type {iso!r}", UserWarning, stacklevel=_outside()
+            f"{text!r} is no YYYYMMDD and was read as DDMMYYYY; type {iso!r}", UserWarning, stacklevel=outside()
         )
         return iso.replace("-", "")
     raise UnfitError("no such date; type it as 'YYYYMMDD' or 'YYYY-MM-DD'")
@@ -113,7 +113,7 @@ def _is_date(year: int, month: int, day: int) -> bool:
     return True
 
 
-def _outside() -> int:
+def outside() -> int:
     """Return the stack level of the caller of this package, for warnings."""
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_globals.get("__package__") == __package__:

@@ -5,25 +5,40 @@ How files get into place is known in `journal`, how one is put together in `spli
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .columns import Column, Known, Ref
+from .charsets import decode_text
+from .columns import Known
+from .copying import changed_blocks
 from .edits import NEW, REMOVED, REPLACED, Layer, Overlay
-from .errors import SaveError
-from .frames import Frames
+from .errors import BrokenFileError, SaveError
+from .frames import CHARSET, Frames
+from .groups import FRAME_GROUPS, SHARED_GROUPS
+from .header import Header, read_header
 from .imagery import STORED_TAGS
-from .instance import FRAME_GROUPS, SHARED_GROUPS
+from .instance import INSTANCE_UID, read_instance
 from .journal import Work
 from .layers import Layers, hidden_rows
-from .naming import Paths
-from .rows import instances_of, row_headers
+from .naming import Paths, new_uid
+from .pixelmodule import STALE_PRIVATE
+from .placing import placed
+from .rows import instances_of, row_headers, staged_rows, stored_bytes
 from .scan import SeriesKey
 from .source import Source, Stamp
-from .splice import spliced
-from .writer import check_pixel_module, file_blocks
+from .splice import NewPixels, spliced
+from .tags import label
+from .writer import Block, file_blocks
 
-_GROUPS = frozenset({SHARED_GROUPS, FRAME_GROUPS})
+Rows = NDArray[np.intp]
+
+TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+_ALLOCATED = 0x00280100
+# Real-world value mapping, which is of the pixels that were there.
+_STALE_MACROS = (0x00409096,)
+_FOLLOW = frozenset({SHARED_GROUPS, FRAME_GROUPS})
 
 
 def works_of(layers: Layers, wanted: Sequence[Layer], overlays: dict[Layer, Overlay]) -> Iterator[Work]:
@@ -45,76 +60,105 @@ def works_of(layers: Layers, wanted: Sequence[Layer], overlays: dict[Layer, Over
     """
     for layer in wanted:
         base, overlay = layers.base(layer), overlays.get(layer)
-        if layer.kind == NEW or base is None or not overlay:
+        if base is None or not overlay or not (base.file >= 0).any():
             continue
-        refused = [tag for tag in overlay if tag in STORED_TAGS]
-        if refused and not hidden_rows(base, overlay).all():
-            name = ", ".join(f"({tag >> 16:04X},{tag & 0xFFFF:04X})" for tag in refused)
-            raise SaveError(
-                f"{name} describes stored pixels and was edited: set_ndarray() makes it true, restore() drops it; nothing was saved"
-            )
+        if not hidden_rows(base, overlay).all():
+            refuse_stored_tags(overlay)
+        if layer.kind == NEW:
+            continue
         yield from _edited_files(base, overlay)
+
+
+def refuse_stored_tags(overlay: Overlay) -> None:
+    """Refuse edits of what describes stored pixels: a file that says so would be garbled."""
+    refused = [tag for tag in overlay if tag in STORED_TAGS]
+    if refused:
+        names = ", ".join(label(tag) for tag in refused)
+        raise SaveError(f"{names} was edited, but the pixels were not: set_ndarray() makes it true, restore() drops it")
 
 
 def _edited_files(base: Frames, overlay: Overlay) -> Iterator[Work]:
     removed = hidden_rows(base, overlay, (REMOVED,))
     replaced = hidden_rows(base, overlay, (REPLACED,))
-    order = np.argsort(base.file, kind="stable")
+    order = np.lexsort((base.number, base.file))
     bounds = np.flatnonzero(np.diff(base.file[order], prepend=-2, append=-2))
     for start, stop in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
         rows = order[start:stop]
-        path, stamp = base.files.paths[base.file[rows[0]]], Stamp(*base.files.stamps[base.file[rows[0]]].tolist())
+        path, stamp = _file_of(base, int(rows[0]))
         if removed[rows].all():
             yield Work("remove", path, stamp, None)
             continue
-        if replaced[rows].all():
+        if (removed | replaced)[rows].all():
             continue
-        if (removed | replaced)[rows].any():
-            raise SaveError(f"some frames of {os.fsdecode(path)!r} were removed or got new pixels and others not, which cannot be saved yet")
-        changes = _changes(base, overlay, rows)
+        if replaced[rows].any():
+            raise SaveError(
+                f"some frames of {os.fsdecode(path)!r} got new pixels and others not: set_ndarray() all of them"
+            )
+        stay = rows[~removed[rows]]
+        changes = _changes(base, overlay, stay)
+        keep = base.number[stay].tolist() if len(stay) < len(rows) else None
+        if keep is not None:  # frame numbers would otherwise mean other frames than before
+            changes[INSTANCE_UID] = [("UI", new_uid().encode())] * len(stay)
         if changes:
-            yield Work("replace", path, stamp, _splicer(os.path.join(base.files.root, path), changes))
+            content = partial(_rewritten, os.path.join(base.files.root, path), len(rows), changes, keep=keep)
+            yield Work("replace", path, stamp, content)
 
 
-def _changes(base: Frames, overlay: Overlay, rows: "np.ndarray[tuple[int], np.dtype[np.intp]]") -> dict[int, Known | None]:
-    """Return the elements of one file that change."""
-    changes: dict[int, Known | None] = {}
-    for tag, column in overlay.items():
-        if tag < 0:
-            continue
-        if len(rows) > 1 or _GROUPS & base.columns.keys():
-            _refuse_groups(base, tag, rows)
-        after = _value(column, len(base), int(rows[0]))
-        before = _value(base.columns.get(tag), len(base), int(rows[0]))
-        if after != before:
-            changes[tag] = after
+def _file_of(base: Frames, row: int) -> tuple[bytes, Stamp]:
+    return base.files.paths[base.file[row]], Stamp(*base.files.stamps[base.file[row]].tolist())
+
+
+def _changes(base: Frames, overlay: Overlay, rows: Rows) -> dict[int, list[Known | None]]:
+    """Return the elements of one file that change, one value a row."""
+    table = Frames.with_columns(base, {tag: column for tag, column in overlay.items() if tag >= 0}).take(rows)
+    before = base.take(rows)
+    changes = {}
+    for tag in overlay:
+        if tag >= 0:
+            new, old = _raw_by_row(table, tag), _raw_by_row(before, tag)
+            if new != old:
+                changes[tag] = new
     return changes
 
 
-def _refuse_groups(base: Frames, tag: int, rows: "np.ndarray[tuple[int], np.dtype[np.intp]]") -> None:
-    """Refuse what may lie in functional groups: top-level elements alone can be told by their one value a file."""
-    column = base.columns.get(tag)
-    if column is not None and len(np.unique(column.all_codes(len(base))[rows])) > 1:
-        path = os.fsdecode(base.files.paths[base.file[rows[0]]])
-        raise SaveError(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) differs between the frames of {path!r}: such edits cannot be saved yet")
+def _raw_by_row(frames: Frames, tag: int) -> list[Known | None]:
+    raws, codes = frames.raw_values(tag)
+    return [raws[code] if code >= 0 else None for code in codes.tolist()]
 
 
-def _value(column: Column | None, count: int, row: int) -> Known | None:
-    if column is None:
-        return None
-    code = int(column.all_codes(count)[row])
-    if code < 0:
-        return None
-    vr, value = column.values[code]
-    return (vr, b"") if isinstance(value, Ref) else (vr, value)
+def _rewritten(
+    path: bytes,
+    count: int,
+    changes: Mapping[int, Sequence[Known | None]],
+    *,
+    keep: Sequence[int] | None = None,
+    pixels: NewPixels | None = None,
+) -> Iterator[bytes]:
+    """Yield the bytes of a file of `count` frames with some elements, frames or all pixels changed."""
+    with Source(path) as source:
+        try:
+            header = read_header(source)
+            if len(read_instance(header)) != count:
+                raise SaveError("it has another number of frames than when it was scanned: rescan()")
+            drop, scrub = (_STALE_MACROS, STALE_PRIVATE) if pixels else ((), ())
+            top = placed(header, count, changes, keep=keep, drop=drop, scrub=scrub)
+            _check_text(header, top)
+        except (BrokenFileError, SaveError) as error:
+            raise SaveError(f"{os.fsdecode(path)!r} cannot be edited: {error}; restore() drops the edits") from error
+        yield from spliced(source, header, top, pixels=pixels, keep=keep)
 
 
-def _splicer(path: bytes, changes: dict[int, Known | None]) -> Callable[[], Iterator[bytes]]:
-    def content() -> Iterator[bytes]:
-        with Source(path) as source:
-            yield from spliced(source, changes)
-
-    return content
+def _check_text(header: Header, changes: Mapping[int, Known | None]) -> None:
+    """Refuse text that the file's character set does not have."""
+    value = changes.get(CHARSET, ("CS", header.raw(CHARSET)) if CHARSET in header.elements else None)
+    charset = value[1].decode("ascii", "replace").strip("\0 ") if value else ""
+    for tag, new in changes.items():
+        if new is None or new[0] not in TEXT_VRS or new[1].isascii():
+            continue
+        if "\ufffd" in decode_text(new[1], charset, names=new[0] == "PN") or not charset:
+            raise SaveError(
+                f"{label(tag)} is not text in its SpecificCharacterSet, {charset or 'ISO_IR 6'!r}: set it again"
+            )
 
 
 def new_files(
@@ -133,51 +177,57 @@ def new_files(
     replaced
         By SOPInstanceUID the saved rows whose files get new pixels.
     """
-    headers = row_headers(frames)
+    headers, is_new = row_headers(frames), staged_rows(frames)
+    _, codes = frames.column(INSTANCE_UID)
+    done = set()
     for row, instance in instances_of(frames, key):
+        rows = np.flatnonzero(codes == codes[row])
+        rows = rows[np.argsort(frames.number[rows], kind="stable")]
         if instance.sop_uid in replaced:
-            work = _with_new_pixels(frames, row, headers[row], *replaced[instance.sop_uid])
-            yield work._replace(instance=instance.sop_uid)
-        else:
-            place = os.fsencode(paths.path(instance))
-            yield Work("create", place, Stamp(-1, -1, -1), _image(frames, row, headers[row]), instance.sop_uid)
+            if instance.sop_uid not in done:  # frames of one instance may be staged in several chunk files
+                work = _with_new_pixels(frames, rows, [headers[i] for i in rows], *replaced[instance.sop_uid])
+                yield work._replace(instance=instance.sop_uid)
+            done.add(instance.sop_uid)
+            continue
+        place = os.fsencode(paths.path(instance))
+        if is_new[row] and len(rows) > 1:
+            raise SaveError(
+                "an enhanced image was copied while its own new pixels were not saved: save that series first"
+            )
+        content = _image(frames, row, headers[row]) if is_new[row] else partial(changed_blocks, frames.take(rows))
+        yield Work("create", place, Stamp(-1, -1, -1), content, instance.sop_uid)
 
 
-def _with_new_pixels(frames: Frames, row: int, header: dict[int, Known], base: Frames, old: int) -> Work:
+def _with_new_pixels(frames: Frames, rows: Rows, headers: Sequence[dict[int, Known]], base: Frames, old: int) -> Work:
     """Return the replacement of a file whose pixels and what describes them are new."""
-    path, stamp = base.files.paths[base.file[old]], Stamp(*base.files.stamps[base.file[old]].tolist())
-    if int((base.file == base.file[old]).sum()) > 1:
-        raise SaveError(f"{os.fsdecode(path)!r} holds several frames: new pixels of such files cannot be saved yet")
-    before = row_headers(base.take([old]))[0]
-    changes: dict[int, Known | None] = {tag: raw for tag, raw in header.items() if before.get(tag) != raw}
-    changes |= {tag: None for tag in before if tag not in header and tag & 0xFFFF}
+    path, stamp = _file_of(base, old)
+    there = np.flatnonzero(base.file == base.file[old])
+    there = there[np.argsort(base.number[there], kind="stable")]
+    keep = frames.number[rows].tolist() if len(rows) < len(there) else None
+    stay = there if keep is None else there[keep]
+    before = row_headers(base.take(stay))
+    changes: dict[int, list[Known | None]] = {}
+    for tag in sorted({tag for header in (*before, *headers) for tag in header}):
+        new = [header.get(tag) for header in headers]
+        if tag not in _FOLLOW and new != [header.get(tag) for header in before]:
+            changes[tag] = new
+    bits = int.from_bytes(headers[0][_ALLOCATED][1], "little")
+    length = int(frames.locations.take([int(rows[0])]).dtype(rescale=False).itemsize)
+    length *= int(np.prod(frames.locations.take([int(rows[0])]).frame_shape())) * len(rows)
 
-    def content() -> Iterator[bytes]:
-        stored = stored_bytes(frames, row, header)
-        with Source(os.path.join(base.files.root, path)) as source:
-            yield from spliced(source, changes, stored)
+    def blocks() -> Iterator[bytes]:
+        return (stored_bytes(frames, int(row), header) for row, header in zip(rows, headers, strict=True))
 
-    return Work("replace", path, stamp, content)
-
-
-def stored_bytes(frames: Frames, row: int, header: dict[int, Known]) -> bytes:
-    """Return the stored values of one row as little-endian bytes, held against its header."""
-    one = frames.locations.take([row])
-    stored = np.empty((1, *one.frame_shape()), one.dtype(rescale=False))
-    one.read([0], stored, rescale=False)
-    check_pixel_module(header, int(stored.min()), int(stored.max()))
-    return stored.astype(stored.dtype.newbyteorder("<")).tobytes()
+    full = os.path.join(base.files.root, path)
+    pixels = NewPixels(length, bits, blocks)
+    return Work("replace", path, stamp, partial(_rewritten, full, len(there), changes, keep=keep, pixels=pixels))
 
 
-def _image(frames: Frames, row: int, header: dict[int, Known]) -> Callable[[], Iterator[bytes]]:
-    """Return what gives the bytes of one staged image, or of an object without pixels."""
+def _image(frames: Frames, row: int, header: dict[int, Known]) -> Callable[[], Iterator[Block]]:
+    """Return what gives the bytes of one staged image."""
 
-    def content() -> Iterator[bytes]:
+    def content() -> Iterator[Block]:
         elements = [(tag, vr, raw) for tag, (vr, raw) in header.items()]
-        if frames.offset[row] < 0:
-            yield from file_blocks(elements, None)
-            return
         yield from file_blocks(elements, stored_bytes(frames, row, header))
 
     return content
-

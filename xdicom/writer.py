@@ -25,6 +25,8 @@ IMPLEMENTATION_CLASS_UID = "2.25.181407210825848137165877591694790537671"
 """Says in every file that xdicom wrote it."""
 
 _UNDEFINED = 0xFFFFFFFF
+_UNDEFINED_PIXELS = struct.pack("<HH2s2xL", PIXELS >> 16, PIXELS & 0xFFFF, b"OB", _UNDEFINED)
+_SEQUENCE_END = struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
 _SHORT_LIMIT = 0xFFFE
 _NUL_PADDED = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UI", "UN"})
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -34,6 +36,18 @@ _SOP_CLASS, _SOP_INSTANCE, _FRAMES = 0x00080016, 0x00080018, 0x00280008
 _SAMPLES, _ROWS, _COLUMNS = 0x00280002, 0x00280010, 0x00280011
 _ALLOCATED, _STORED, _HIGH_BIT, _SIGNED = 0x00280100, 0x00280101, 0x00280102, 0x00280103
 _SMALLEST, _LARGEST, _PADDING = (0x00280106, 0x00280108), (0x00280107, 0x00280109), (0x00280120, 0x00280121)
+
+
+class PixelForm(NamedTuple):
+    """How pixels that are copied as they are stand in a file: the element, its length in bytes, the transfer syntax.
+
+    A length of None is undefined: the pixels come as items, fragments of compressed frames.
+    """
+
+    tag: int
+    vr: str
+    length: int | None
+    transfer_syntax: str = EXPLICIT
 
 
 class Written(NamedTuple):
@@ -49,6 +63,7 @@ def write_file(
     pixels: Block | Iterable[Block] | None = None,
     *,
     length: int | None = None,
+    form: PixelForm | None = None,
     mode: int = 0o644,
 ) -> Written:
     """Write a new Part 10 file in explicit VR little endian, and flush it.
@@ -64,6 +79,8 @@ def write_file(
         Value of PixelData, native little endian, whole or in blocks of any sizes; None for an object without pixels.
     length
         Of the blocks together, in bytes; as Rows, Columns and the like say where not given.
+    form
+        In place of length: what `pixels` are, whatever Rows, Columns and the like say.
     mode
         Permissions of the file, less the umask.
 
@@ -80,26 +97,35 @@ def write_file(
     TagValueError
         If an element can't be encoded.
     """
-    return _create(Path(target), file_blocks(elements, pixels, length=length), mode)
+    return write_blocks(target, file_blocks(elements, pixels, length=length, form=form), mode=mode)
 
 
 def file_blocks(
-    elements: Iterable[Element], pixels: Block | Iterable[Block] | None = None, *, length: int | None = None
+    elements: Iterable[Element],
+    pixels: Block | Iterable[Block] | None = None,
+    *,
+    length: int | None = None,
+    form: PixelForm | None = None,
 ) -> Iterator[Block]:
     """Return the bytes of a new file, block by block; for parameters and errors see `write_file`."""
     blocks = [pixels] if isinstance(pixels, bytes | bytearray | memoryview) else pixels
     ordered = _ordered(elements)
     if any(tag in PIXEL_TAGS for tag, _, _ in ordered):
         raise SaveError("pixel data are among the elements: expected them separately, as pixels")
-    before = b"".join(element_bytes(*element) for element in ordered if element[0] < PIXELS)
-    after = b"".join(element_bytes(*element) for element in ordered if element[0] > PIXELS)
     values = {tag: (vr, raw) for tag, vr, raw in ordered}
-    start = bytes(128) + b"DICM" + _meta(values) + before
-    if blocks is None:
+    if blocks is not None and form is None:
+        form = PixelForm(PIXELS, "OB" if _number(values, _ALLOCATED) <= 8 else "OW", _pixel_length(values, length))
+    place = PIXELS if form is None else form.tag
+    before = b"".join(element_bytes(*element) for element in ordered if element[0] < place)
+    after = b"".join(element_bytes(*element) for element in ordered if element[0] > place)
+    start = bytes(128) + b"DICM" + _meta(values, EXPLICIT if form is None else form.transfer_syntax) + before
+    if blocks is None or form is None:
         return iter([start, after])
-    length = _pixel_length(values, length)
-    start += _header(PIXELS, "OB" if _number(values, _ALLOCATED) <= 8 else "OW", length + length % 2)
-    return _streamed(start, blocks, length, after)
+    if form.length is None:
+        start += _UNDEFINED_PIXELS
+        return itertools.chain([start], blocks, [_SEQUENCE_END, after])
+    start += _header(form.tag, form.vr, form.length + form.length % 2)
+    return _streamed(start, blocks, form.length, after)
 
 
 def flush_directory(path: str | os.PathLike[str]) -> None:
@@ -231,7 +257,7 @@ def _header(tag: int, vr: str, length: int) -> bytes:
     return struct.pack(layout, tag >> 16, tag & 0xFFFF, vr.encode(), length)
 
 
-def _meta(values: Values) -> bytes:
+def _meta(values: Values, transfer_syntax: str) -> bytes:
     """Return group 2 (PS3.10 7.1)."""
     from . import __version__
 
@@ -245,7 +271,7 @@ def _meta(values: Values) -> bytes:
             element_bytes(0x00020001, "OB", b"\0\1"),
             element_bytes(0x00020002, "UI", _uid(values, _SOP_CLASS)),
             element_bytes(0x00020003, "UI", _uid(values, _SOP_INSTANCE)),
-            element_bytes(0x00020010, "UI", EXPLICIT.encode()),
+            element_bytes(0x00020010, "UI", transfer_syntax.encode()),
             element_bytes(0x00020012, "UI", IMPLEMENTATION_CLASS_UID.encode()),
             element_bytes(0x00020013, "SH", f"XDICOM_{__version__}"[:16].encode()),
         ]
@@ -273,8 +299,9 @@ def _streamed(start: bytes, blocks: Iterable[Block], length: int, after: bytes) 
     yield bytes(length % 2) + after
 
 
-def _create(target: Path, blocks: Iterator[Block], mode: int) -> Written:
-    """Create a file of blocks and flush it; remove it again whatever goes wrong."""
+def write_blocks(target: str | os.PathLike[str], blocks: Iterable[Block], *, mode: int = 0o644) -> Written:
+    """Create a file of blocks and flush it; remove it again whatever goes wrong; see `write_file`."""
+    target = Path(target)
     try:
         descriptor = os.open(target, _FLAGS, mode)
     except FileExistsError:
@@ -292,7 +319,7 @@ def _create(target: Path, blocks: Iterator[Block], mode: int) -> Written:
         raise
 
 
-def _write(target: Path, descriptor: int, blocks: Iterator[Block]) -> Written:
+def _write(target: Path, descriptor: int, blocks: Iterable[Block]) -> Written:
     size, digest = 0, hashlib.blake2b(digest_size=32)
     for block in blocks:  # outside of `reported`: what the pixels' own source raises is no fault of this file
         size += len(block)

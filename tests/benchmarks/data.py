@@ -1,0 +1,172 @@
+"""Data to measure on: copies of real series under fresh UIDs, and synthetic series of any size.
+
+Everything is made in a folder that is given; the real data are only read.
+"""
+
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filewriter import dcmwrite
+from pydicom.uid import (
+    PYDICOM_ROOT_UID,
+    ExplicitVRLittleEndian,
+    MRImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    generate_uid,
+)
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+_UID_LENGTH = 64
+
+
+class Absent(Exception):
+    """Data or a program that a measurement needs is not there."""
+
+
+def real_data(name: str) -> Path:
+    """Return a folder of real DICOM: in the environment variable XDICOM_DATA, else in ../shared/data.
+
+    Raises
+    ------
+    Absent
+        If it is not there.
+    """
+    root = Path(os.environ.get("XDICOM_DATA") or REPOSITORY.parent / "shared" / "data")
+    if not (root / name).is_dir():
+        raise Absent(f"{name} is not in $XDICOM_DATA nor in ../shared/data")
+    return root / name
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Return the DICOM files below a folder, sorted; those of xdicom itself are none."""
+    return sorted(path for path in folder.rglob("*.dcm") if ".xdicom" not in path.parts)
+
+
+def copies(name: str, count: int, target: Path) -> Path:
+    """Write a real series several times, each time under fresh UIDs of study, series and instances."""
+    source = files_in(real_data(name))
+    datasets = [pydicom.dcmread(path) for path in source]
+    for number in range(count):
+        (target / str(number)).mkdir(parents=True)
+        fresh: dict[str, str] = {}
+        for path, ds in zip(source, datasets, strict=True):
+            for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
+                setattr(ds, keyword, fresh.setdefault(str(ds[keyword].value), generate_uid()))
+            ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+            ds.save_as(target / str(number) / path.name)
+    return target
+
+
+def writable(name: str, target: Path) -> Path:
+    """Return a copy of a real series in a folder that may be written into."""
+    target.mkdir(parents=True)
+    for path in files_in(real_data(name)):
+        (target / path.name).write_bytes(path.read_bytes())
+    return target
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a synthetic series is like: one frame a file, slices x flip angles."""
+
+    slices: int
+    angles: int
+    side: int
+    has_pixels: bool = True
+
+    @property
+    def count(self) -> int:
+        """How many frames."""
+        return self.slices * self.angles
+
+
+def synthetic(grid: Grid, target: Path) -> Path:
+    """Write a synthetic series of MR images; without pixels, files have their size as a hole."""
+    target.mkdir(parents=True)
+    head, size = _template(grid.side), 2 * grid.side**2
+    noise = np.random.default_rng(0).integers(0, 4096, 2 * grid.side**2, dtype=np.uint16).tobytes()
+    for number in range(grid.count):
+        path = target / f"{number:05d}.dcm"
+        with path.open("wb") as file:
+            file.write(_filled(head, _values(grid, number)))
+            if grid.has_pixels:
+                start = 2 * (number % (grid.side**2))
+                file.write(noise[start : start + size])
+            else:
+                file.truncate(file.tell() + size)
+    return target
+
+
+def multiframe(count: int, side: int, target: Path) -> Path:
+    """Write one file of many frames, whose pixels are a hole."""
+    target.mkdir(parents=True)
+    ds = _base(MultiFrameGrayscaleWordSecondaryCaptureImageStorage, side)
+    ds.NumberOfFrames, ds.FrameIncrementPointer, ds.FrameTime = count, 0x00181063, 1.0
+    ds.PixelData = b""
+    path = target / "frames.dcm"
+    dcmwrite(path, ds, enforce_file_format=True)
+    size = 2 * side**2 * count
+    with path.open("r+b") as file:
+        file.seek(-4, os.SEEK_END)
+        file.write(size.to_bytes(4, "little"))
+        file.truncate(file.tell() + size)
+    return target
+
+
+def _base(sop_class: str, side: int) -> Dataset:
+    """Return a dataset whose pixels are still missing."""
+    ds = Dataset()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.SOPClassUID, ds.SOPInstanceUID = sop_class, "5" * _UID_LENGTH
+    ds.PatientName, ds.PatientID, ds.Modality = "Bench^Mark", "bench", "MR"
+    ds.StudyInstanceUID, ds.SeriesInstanceUID = generate_uid(), generate_uid()
+    ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.Rows, ds.Columns = 1, "MONOCHROME2", side, side
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 12, 11, 0
+    return ds
+
+
+_MARKS = {"InstanceNumber": "900001", "SliceLocation": "900000.002", "FlipAngle": "900003", "z": "900000.004"}
+
+
+def _template(side: int) -> bytes:
+    """Return the bytes before the pixels, with a mark of fixed length at each value that differs."""
+    ds = _base(MRImageStorage, side)
+    ds.ImageType, ds.SeriesNumber, ds.StudyDate = ["ORIGINAL", "PRIMARY", "M"], 1, "20240229"
+    ds.RepetitionTime, ds.EchoTime, ds.MagneticFieldStrength, ds.ImagedNucleus = 5.0, 2.0, 3.0, "1H"
+    ds.ImageOrientationPatient, ds.PixelSpacing, ds.SliceThickness = [1, 0, 0, 0, 1, 0], [1, 1], 2
+    ds.ImagePositionPatient = ["-64", "-64", _MARKS["z"]]
+    for keyword in ("InstanceNumber", "SliceLocation", "FlipAngle"):
+        setattr(ds, keyword, _MARKS[keyword])
+    ds.PixelData = bytes(2 * side**2)
+    ds["PixelData"].VR = "OW"
+    with pydicom.filebase.DicomBytesIO() as file:
+        dcmwrite(file, ds, enforce_file_format=True)
+        return file.getvalue()[: -2 * side**2]
+
+
+def _values(grid: Grid, number: int) -> Iterator[tuple[str, str]]:
+    angle, position = divmod(number, grid.slices)
+    yield "5" * _UID_LENGTH, f"{PYDICOM_ROOT_UID}{uuid.uuid4().int % (9 * 10**37) + 10**37}"
+    yield _MARKS["InstanceNumber"], f"{number + 1:6d}"
+    yield _MARKS["SliceLocation"], f"{2.0 * position:10.3f}"
+    yield _MARKS["z"], f"{2.0 * position:10.3f}"
+    yield _MARKS["FlipAngle"], f"{angle + 1:6d}"
+
+
+def _filled(head: bytes, values: Iterator[tuple[str, str]]) -> bytes:
+    for mark, value in values:
+        head = head.replace(mark.encode(), value.encode())
+    return head
+
+
+def warm(paths: Sequence[Path]) -> None:
+    """Read files, so that the operating system has them in memory."""
+    for path in paths:
+        path.read_bytes()

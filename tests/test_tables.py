@@ -1,0 +1,85 @@
+"""Tables while they grow: rows appended in any order, joined and cut."""
+
+import itertools
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xdicom.columns import Raw
+from xdicom.tables import Table, TableBuilder
+
+CS = "CS"
+_ROWS = st.lists(
+    st.tuples(st.sampled_from([None, b"a", b"b"]), st.sampled_from([None, b"x", b"y", b"z"])), min_size=1, max_size=12
+)
+
+
+def values(table: Table, tag: int) -> list[Raw | None]:
+    """Return the raw value of each row."""
+    column = table.columns.get(tag)
+    if column is None:
+        return [None] * len(table.file)
+    return [None if code < 0 else column.values[code] for code in column.all_codes(len(table.file)).tolist()]
+
+
+def built(rows: list[tuple[bytes | None, bytes | None]], runs: list[int]) -> Table:
+    """Return a table of two columns; runs tell where it is cut into groups."""
+    builder = TableBuilder()
+    bounds = sorted({0, len(rows), *(run % (len(rows) + 1) for run in runs)})
+    for start, stop in itertools.pairwise(bounds):
+        group = rows[start:stop]
+        first = builder.add_rows(range(start, stop), [0] * len(group), [0] * len(group), [1] * len(group))
+        for tag, column in ((1, [row[0] for row in group]), (2, [row[1] for row in group])):
+            raws = [None if raw is None else (CS, raw) for raw in column]
+            if len(set(raws)) == 1:
+                builder.add_constants([tag], first, len(group), raws[:1])
+            else:
+                builder.add_varying(tag, first, raws)
+    return builder.finish()
+
+
+@given(_ROWS, st.lists(st.integers(0, 12), max_size=4))
+def test_rows_come_out_as_they_went_in(rows: list[tuple[bytes | None, bytes | None]], runs: list[int]) -> None:
+    """However rows are grouped, each keeps its values."""
+    table = built(rows, runs)
+    for place in (0, 1):
+        expected = [None if row[place] is None else (CS, row[place]) for row in rows]
+        assert values(table, place + 1) == expected
+
+
+@given(_ROWS, st.data())
+def test_cut_and_joined_tables_keep_their_rows(
+    rows: list[tuple[bytes | None, bytes | None]], data: st.DataObject
+) -> None:
+    """Taking rows and joining tables are the same as for lists."""
+    table = built(rows, [])
+    chosen = data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1))
+    joined = Table.concat([table, table.take(np.array(chosen))])
+    expected = values(table, 2) + [values(table, 2)[i] for i in chosen]
+    assert values(joined, 2) == expected
+
+
+def test_rows_are_ordered_by_file_and_frame() -> None:
+    """The order in which groups were found leaves no trace."""
+    builder = TableBuilder()
+    for files, raw in (([4, 9], b"b"), ([1, 5], b"a")):
+        start = builder.add_rows(files, [0, 0], files, [1, 1])
+        builder.add_constants([1], start, 2, [(CS, raw)])
+    table = builder.finish()
+    assert table.file.tolist() == [1, 4, 5, 9]
+    assert table.offset.tolist() == [1, 4, 5, 9]
+    assert values(table, 1) == [(CS, b"a"), (CS, b"b"), (CS, b"a"), (CS, b"b")]
+
+
+def test_constant_columns_have_no_codes() -> None:
+    """One value for all rows is kept once."""
+    table = built([(b"a", b"x"), (b"a", b"y"), (b"a", b"x")], [1, 2])
+    assert table.columns[1].codes is None
+    assert table.columns[2].codes is not None
+
+
+def test_value_that_some_rows_lack_has_codes() -> None:
+    """Absent is not the same as equal."""
+    table = built([(b"a", None), (None, None)], [1])
+    assert values(table, 1) == [(CS, b"a"), None]

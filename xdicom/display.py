@@ -1,0 +1,403 @@
+"""What people see: progress on a terminal, a tree of records as text, a montage of images as PNG.
+
+It takes plain data and knows no record, file or tag.
+"""
+
+import math
+import os
+import sys
+import threading
+import time
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import MissingPackageError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_INTERVAL = 0.1  # seconds between two drawings of a bar
+_SHARE = 0.01  # of the time may go into drawing
+_HIDDEN = {"Cc", "Cf", "Cs", "Cn", "Co", "Zl", "Zp"}
+_PANEL_INCHES = 3.6
+
+
+def escape(text: object) -> str:
+    r"""Return text that is safe on a terminal and stays on one line.
+
+    Control, format and unassigned characters, and the surrogates of undecodable file names, are written as escapes.
+    Values in headers come from others: an ESC in a name could rewrite the screen.
+
+    Examples
+    --------
+    >>> escape("Doe\x1b[31m\n")
+    'Doe\\x1b[31m\\n'
+    """
+    return "".join(
+        char.encode("unicode_escape").decode() if unicodedata.category(char) in _HIDDEN else char for char in str(text)
+    )
+
+
+def human_size(nbytes: float) -> str:
+    """Return a number of bytes in the decimal unit that people read.
+
+    Examples
+    --------
+    >>> human_size(999), human_size(1500), human_size(78_643_200)
+    ('999 B', '1.5 kB', '79 MB')
+    """
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if nbytes < 999.5 or unit == "TB":
+            break
+        nbytes /= 1000
+    return f"{nbytes:.1f} {unit}" if nbytes < 9.95 and unit != "B" else f"{nbytes:.0f} {unit}"
+
+
+def human_time(seconds: float) -> str:
+    """Return a duration as people read it.
+
+    Examples
+    --------
+    >>> human_time(0.0042), human_time(4.25), human_time(192)
+    ('4 ms', '4.2 s', '3 min 12 s')
+    """
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+
+
+class Progress:
+    """A bar on a terminal, called with how much is done; silent where the stream is no terminal.
+
+    Parameters
+    ----------
+    label
+        What is going on.
+    unit
+        What is counted, such as "files".
+    stream
+        Where to draw; standard error by default, so that output can be piped.
+
+    Notes
+    -----
+    It may be called from several threads, as often as one likes: the next drawing is put off until at most 1 % of the
+    time goes into drawing.
+
+    Examples
+    --------
+    >>> with Progress("reading", unit="files") as report:
+    ...     for done in range(3):
+    ...         report(done + 1, 3)
+    """
+
+    def __init__(self, label: str, *, unit: str = "", stream: TextIO | None = None) -> None:
+        self._label, self._unit = escape(label), unit
+        self._stream = sys.stderr if stream is None else stream
+        self._live = _is_terminal(self._stream)
+        self._lock = threading.Lock()
+        self._start = self._next = time.monotonic()
+        self._drawn = False
+
+    def __call__(self, done: int, total: int | None = None) -> None:
+        """Show that `done` of `total` are done; `total` of None means unknown."""
+        if not self._live or time.monotonic() < self._next or not self._lock.acquire(blocking=False):
+            return
+        try:
+            begin = time.monotonic()
+            self._draw(done, total, begin - self._start)
+            end = time.monotonic()
+            self._next = end + max(_INTERVAL, (end - begin) / _SHARE)
+        finally:
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wipe the bar."""
+        with self._lock:
+            if self._drawn:
+                self._stream.write("\r\x1b[K")
+                self._stream.flush()
+            self._live = False
+
+    def _draw(self, done: int, total: int | None, elapsed: float) -> None:
+        line = bar(self._label, done, total, elapsed, unit=self._unit)
+        self._stream.write(f"\r{line[: _terminal_width(self._stream) - 1]}\x1b[K")
+        self._stream.flush()
+        self._drawn = True
+
+
+def bar(label: str, done: int, total: int | None, elapsed: float, *, unit: str = "") -> str:
+    """Return one line of progress, with the time that is left where that is known.
+
+    Parameters
+    ----------
+    label
+        What is going on.
+    done, total
+        How many; `total` of None where that is not known.
+    elapsed
+        Seconds since the beginning.
+    unit
+        What is counted.
+
+    Examples
+    --------
+    >>> bar("reading", 5, 20, 2.0, unit="files")
+    'reading [#####...............] 5/20 files, 6.0 s left'
+    """
+    unit = f" {unit}" if unit else ""
+    if not total:
+        return f"{label} {done}{unit}, {human_time(elapsed)}"
+    share = min(done / total, 1.0)
+    left = f", {human_time(elapsed * (1 - share) / share)} left" if 0 < share < 1 else ""
+    filled = int(20 * share)
+    return f"{label} [{'#' * filled}{'.' * (20 - filled)}] {done}/{total}{unit}{left}"
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    """Return whether a bar can be drawn; a closed or missing stream is none."""
+    try:
+        return stream.isatty() and os.environ.get("TERM") != "dumb"
+    except (AttributeError, ValueError):
+        return False
+
+
+def _terminal_width(stream: TextIO) -> int:
+    """Return the columns of the terminal behind a stream."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
+@dataclass(frozen=True)
+class Node:
+    """One line of a tree.
+
+    Attributes
+    ----------
+    label
+        Name, escaped when shown.
+    frames
+        How many 2-D frames it has.
+    nbytes
+        Size of its files in bytes.
+    children
+        What is below it.
+    note
+        Further remark at the end of the line, such as "unsaved".
+    """
+
+    label: str
+    frames: int
+    nbytes: int
+    children: Sequence["Node"] = ()
+    note: str = ""
+
+
+def tree_text(nodes: Sequence[Node], *, width: int = 60, limit: int | None = None) -> str:
+    """Return nodes as an indented tree, with frame counts and sizes in columns.
+
+    Parameters
+    ----------
+    nodes
+        The roots.
+    width
+        The most columns that names may take; longer ones are cut.
+    limit
+        The most children shown below one node; the others are counted.
+
+    Examples
+    --------
+    >>> series = [Node("1 T1", 12, 3_145_728), Node("2 T2", 1, 900)]
+    >>> print(tree_text([Node("P1", 13, 3_146_628, series)]))
+    P1       13 frames  3.1 MB
+    ├─ 1 T1  12 frames  3.1 MB
+    └─ 2 T2   1 frame    900 B
+    """
+    rows = [row for node in nodes for row in _rows(node, "", "", limit)]
+    names = [_cut(name, width) for name, _ in rows]
+    widest = max(map(_columns, names), default=0)
+    counts = [_frames(node.frames) if node else "" for _, node in rows]
+    sizes = [human_size(node.nbytes) if node else "" for _, node in rows]
+    count_width, size_width = max(map(len, counts), default=0), max(map(len, sizes), default=0)
+    lines = []
+    for name, count, size, (_, node) in zip(names, counts, sizes, rows, strict=True):
+        note = f"  {escape(node.note)}" if node and node.note else ""
+        filler = " " * (widest - _columns(name))
+        lines.append(f"{name}{filler}  {count:>{count_width}}  {size:>{size_width}}{note}".rstrip())
+    return "\n".join(lines)
+
+
+def _frames(count: int) -> str:
+    """Return a count that lines up on the right with others."""
+    return "1 frame " if count == 1 else f"{count:,} frames"
+
+
+def _rows(node: Node, lead: str, below: str, limit: int | None) -> Iterator[tuple[str, Node | None]]:
+    """Yield (name with its branches, node); the node is None for the line that counts what is left out."""
+    yield lead + escape(node.label), node
+    shown = node.children if limit is None or len(node.children) <= limit else node.children[:limit]
+    more = len(node.children) - len(shown)
+    for index, child in enumerate(shown):
+        last = index == len(shown) - 1 and not more
+        yield from _rows(child, below + ("└─ " if last else "├─ "), below + ("   " if last else "│  "), limit)
+    if more:
+        yield f"{below}└─ and {more:,} more", None
+
+
+def _columns(text: str) -> int:
+    """Return how many columns of a terminal a text takes; East Asian characters take two."""
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
+    )
+
+
+def _cut(text: str, width: int) -> str:
+    """Return a text that takes at most `width` columns."""
+    if _columns(text) <= width:
+        return text
+    while _columns(text) > width - 1:
+        text = text[:-1]
+    return text + "…"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One part of a montage.
+
+    Attributes
+    ----------
+    title
+        What it shows; with the unit of the values, if any.
+    values
+        Shape (rows, columns), or (slices, rows, columns), which are tiled; NaN is left grey.
+    window
+        (low, high) of the colour scale; None takes the 1st and the 99th percentile.
+    colormap
+        A name that matplotlib knows.
+    spacing
+        (row spacing, column spacing) in mm, for the right aspect.
+    """
+
+    title: str
+    values: NDArray[Any]
+    window: tuple[float, float] | None = None
+    colormap: str = "gray"
+    spacing: tuple[float, float] = (1.0, 1.0)
+
+
+def montage_png(path: str | os.PathLike[str], panels: Sequence[Panel]) -> None:
+    """Write panels side by side, each with its colour bar, as a PNG file.
+
+    Parameters
+    ----------
+    path
+        The file; replaced if it exists.
+    panels
+        At least one.
+
+    Raises
+    ------
+    MissingPackageError
+        Matplotlib is not installed.
+    ValueError
+        An array has neither two nor three dimensions, or is empty.
+    """
+    tiles = [tiled(panel.values) for panel in panels]
+    heights = [
+        tile.shape[0] * panel.spacing[0] / (tile.shape[1] * panel.spacing[1])
+        for tile, panel in zip(tiles, panels, strict=True)
+    ]
+    height = _PANEL_INCHES * min(max(heights), 3.0) + 0.9  # title and colour bar
+    figure = _figure(_PANEL_INCHES * len(panels), height)
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, tile, panel in zip(axes, tiles, panels, strict=True):
+        _draw_panel(figure, axis, tile, panel)
+    figure.savefig(path, format="png", bbox_inches="tight", pad_inches=0.05)
+
+
+def _figure(width: float, height: float) -> "Figure":
+    """Return an empty figure of its own, in inches, that leaves the state of pyplot alone."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingPackageError(
+            'no matplotlib is installed, and pictures need it: pip install "xdicom[all]"'
+        ) from error
+    figure = Figure(figsize=(width, height), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _draw_panel(figure: "Figure", axis: "Axes", tile: NDArray[Any], panel: Panel) -> None:
+    """Draw one panel and its colour bar."""
+    from matplotlib import colormaps
+
+    low, high = percentiles(tile) if panel.window is None else panel.window
+    colours = colormaps[panel.colormap].with_extremes(bad="0.75")
+    image = axis.imshow(
+        np.ma.masked_invalid(tile),
+        cmap=colours,
+        vmin=low,
+        vmax=high,
+        aspect=panel.spacing[0] / panel.spacing[1],
+        interpolation="nearest",
+    )
+    axis.set_title(escape(panel.title).replace("$", r"\$"), fontsize=9)
+    axis.set_axis_off()
+    figure.colorbar(image, ax=axis, orientation="horizontal", fraction=0.05, pad=0.02).ax.tick_params(labelsize=7)
+
+
+def tiled(values: NDArray[Any]) -> NDArray[Any]:
+    """Return slices laid out in a rectangle that is about as many tiles high as wide.
+
+    Parameters
+    ----------
+    values
+        Shape (rows, columns), returned as float, or (slices, rows, columns).
+
+    Returns
+    -------
+    numpy.ndarray
+        Float, shape (tiles down * rows, tiles across * columns); tiles without a slice are NaN.
+
+    Raises
+    ------
+    ValueError
+        There are neither two nor three dimensions, or no elements.
+    """
+    stack = np.asarray(values, dtype=np.result_type(values, np.float32))
+    if stack.ndim not in (2, 3) or not stack.size:
+        raise ValueError(f"an image has shape (rows, columns) or (slices, rows, columns), not {stack.shape}")
+    if stack.ndim == 2:
+        return stack
+    count, rows, columns = stack.shape
+    across = math.ceil(math.sqrt(count))
+    down = math.ceil(count / across)
+    full = np.full((down * across, rows, columns), np.nan, stack.dtype)
+    full[:count] = stack
+    return full.reshape(down, across, rows, columns).swapaxes(1, 2).reshape(down * rows, across * columns)
+
+
+def percentiles(values: NDArray[Any]) -> tuple[float, float]:
+    """Return a window from the 1st to the 99th percentile of the finite values, never of zero width."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return 0.0, 1.0
+    low, high = np.percentile(finite, (1, 99))
+    return (float(low), float(high)) if high > low else (float(low), float(low) + 1.0)
