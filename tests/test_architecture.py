@@ -22,8 +22,8 @@ ORDER = """
     source walker writer explicit runs header groups vendors codestream colour formats rescale decoders pixels
     instance folder replaced locations quantise modules overlay pixelmodule placing splice
     -- one folder
-    imagery frames imagetypes attributes conditions naming tables packing scan rows parallel
-    seriestables catalog copying identity overlays staging editing edits layers changes setting lock flushing journal works
+    imagery frames imagetypes attributes conditions naming tables packing scan rows parallel seriestables
+    catalog copying identity overlays staging editing edits layers changes setting lock flushing journal works
     -- arrays
     dims advice stack placement coordinates array planes likeness resample apply
     -- faces
