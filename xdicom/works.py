@@ -186,7 +186,8 @@ def new_files(
         rows = rows[np.argsort(frames.number[rows], kind="stable")]
         if instance.sop_uid in replaced:
             if instance.sop_uid not in done:  # frames of one instance may be staged in several chunk files
-                yield _with_new_pixels(frames, rows, [headers[i] for i in rows], *replaced[instance.sop_uid])
+                work = _with_new_pixels(frames, rows, [headers[i] for i in rows], *replaced[instance.sop_uid])
+                yield work._replace(instance=instance.sop_uid)
             done.add(instance.sop_uid)
             continue
         place = os.fsencode(paths.path(instance))
@@ -195,7 +196,7 @@ def new_files(
                 "an enhanced image was copied while its own new pixels were not saved: save that series first"
             )
         content = _image(frames, row, headers[row]) if is_new[row] else partial(changed_blocks, frames.take(rows))
-        yield Work("create", place, Stamp(-1, -1, -1), content)
+        yield Work("create", place, Stamp(-1, -1, -1), content, instance.sop_uid)
 
 
 def _with_new_pixels(frames: Frames, rows: Rows, headers: Sequence[dict[int, Known]], base: Frames, old: int) -> Work:
