@@ -27,7 +27,11 @@ ORDER = """
     -- arrays
     dims advice stack placement coordinates array planes likeness resample apply
     -- faces
-    create access store derive replacing transfer saving export display outline reading records database creation
+    create access store derive replacing transfer saving export
+    -- what people see
+    display montage plotting outline
+    -- records
+    reading records database creation
     backend accessor wrappers
     -- the demo and the command
     relaxation phantom phantomstudy anglesets demo cli
@@ -39,7 +43,7 @@ RESTRICTED = {
     "sqlite3": ({"catalog", "edits"}, "anywhere"),
     "zarr": ({"edits", "staging", "pixels", "export"}, "anywhere"),
     "scipy": ({"resample", "apply", "wrappers"}, "anywhere"),
-    "matplotlib": ({"attributes", "display", "export"}, "function"),
+    "matplotlib": ({"attributes", "montage", "plotting", "export"}, "function"),
     "imagecodecs": ({"decoders"}, "function"),
     "jpeg_ls": ({"decoders"}, "function"),
     "openjpeg": ({"decoders"}, "function"),
