@@ -53,6 +53,14 @@ class Report(NamedTuple):
     broken: int
 
 
+class Scan(NamedTuple):
+    """What was read of some files: their paths, the tables of their series, and what became of each file."""
+
+    paths: Sequence[bytes]
+    tables: dict[SeriesKey, Table]
+    outcomes: dict[int, Outcome]
+
+
 class _Look(NamedTuple):
     """What is new in the folder, compared with the catalog after one scan: files that came, changed and went."""
 
@@ -250,16 +258,20 @@ class Catalog:
 
     # -- filling
 
-    def scan_again(self, paths: Sequence[bytes]) -> tuple[list[bytes], dict[SeriesKey, Table], dict[int, Outcome]]:
+    def scan_again(self, paths: Sequence[bytes]) -> Scan:
         """Read some files anew, for `store_again`; those that are gone are left out."""
         there = [path for path in paths if os.path.lexists(os.path.join(self.root_bytes, path))]
-        return there, *scan_files(self.root_bytes, there)
+        return Scan(there, *scan_files(self.root_bytes, there))
+
+    def scan_aside(self, paths: Sequence[bytes], places: Sequence[bytes]) -> Scan:
+        """Read files that will be put in their places, for `store_again`; `places`, absolute, are where they are."""
+        return Scan(paths, *scan_files(self.root_bytes, paths, places=places))
 
     def store_again(
         self,
         connection: sqlite3.Connection,
         paths: Sequence[bytes],
-        scanned: tuple[list[bytes], dict[SeriesKey, Table], dict[int, Outcome]],
+        scanned: Scan,
     ) -> None:
         """Replace what is known of files by what was read anew, in a transaction of the caller's."""
         known = {row[0]: row[1] for row in connection.execute("SELECT path, id FROM file")}
