@@ -23,7 +23,8 @@ ORDER = """
     instance folder replaced locations quantise modules overlay pixelmodule placing splice
     -- one folder
     imagery frames imagetypes attributes conditions naming tables packing scan rows parallel seriestables
-    catalog copying identity overlays staging editing edits layers changes setting lock flushing journal works
+    catalog copying identity overlays staging editing edits layers changes setting lock flushing freeing
+    journal works
     -- arrays
     dims advice stack placement coordinates array planes likeness resample apply
     -- faces

@@ -21,6 +21,7 @@ from .edits import Edits, Layer
 from .errors import SaveError
 from .flushing import flushed
 from .folder import PRIVATE_NAME
+from .freeing import Freeing
 from .instance import uid_hash
 from .naming import inside
 from .replaced import note_replaced
@@ -337,7 +338,8 @@ class Journal:
         """
         images = [row for row in rows if row.instance and row.action == "replace"]
         note_replaced(self._catalog.private, [(uid_hash(row.instance), row.new.mtime_ns) for row in images])
-        failed = [row for row in rows if not self._put_in_place(row, verify)]
+        with Freeing(self._catalog.root, len(rows)) as freeing:
+            failed = [row for row in rows if not self._put_in_place(row, verify, freeing)]
         for folder in sorted({each for row in rows for each in self._folders(row)}):
             if os.path.isdir(folder):
                 flush_directory(os.fsdecode(folder))
@@ -380,12 +382,14 @@ class Journal:
             return "lost"
         return "ready"
 
-    def _put_in_place(self, row: _Row, verify: bool) -> bool:
+    def _put_in_place(self, row: _Row, verify: bool, freeing: Freeing) -> bool:
         """Move one file to its place, or remove it; False where it is not what it was."""
         state = self._state(row, verify=verify)
         target = self._target(row.path)
         if state != "ready":
             return state == "placed"
+        if row.action != "create":
+            freeing.hold(target)
         if row.action == "remove":
             os.unlink(target)
         elif row.action == "replace":
