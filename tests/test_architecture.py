@@ -25,7 +25,7 @@ ORDER = """
     imagery frames imagetypes attributes conditions naming folder tables packing scan rows parallel catalog copying
     staging editing edits layers changes setting lock journal works
     -- arrays
-    dims advice stack placement coordinates array planes likeness resample apply
+    dims quantities alike advice stack infer placement coordinates array planes likeness resample apply
     -- faces
     create store derive replacing transfer saving export display outline reading records database creation
     backend accessor wrappers
@@ -52,6 +52,7 @@ RESTRICTED = {
 
 # Parts of a noun whose facts are tested through the whole.
 TESTED_WITH = {
+    "alike": "infer",
     "changes": "guide",
     "columns": "tables",
     "errors": "stack",
@@ -62,6 +63,7 @@ TESTED_WITH = {
     "lock": "edits",
     "modules": "derive",
     "outline": "database",
+    "quantities": "infer",
     "reading": "database",
     "records": "database",
     "rows": "saving",

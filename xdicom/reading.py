@@ -12,9 +12,10 @@ import numpy as np
 
 from . import array as lazy
 from .dims import order_frames
+from .infer import infer
 from .instance import INSTANCE_UID
 from .selection import SelectableArray
-from .stack import infer_dims, stack
+from .stack import arrange, check_options, stack
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -102,9 +103,15 @@ def stacked_xarray(
 ) -> xr.DataArray:
     """Arrange frames as a lazy DataArray; see `Record.to_xarray`."""
     frames = readable(frames)
-    names = infer_dims(frames) if dims is None else _as_dims(dims)
-    grid = stack(frames, names, missing=missing, duplicates=duplicates)
-    return lazy.to_dataarray(frames, grid, chunks=chunks, rescale=rescale, dtype=dtype)
+    check_options(missing, duplicates)
+    if dims is not None:
+        grid = stack(frames, _as_dims(dims), missing=missing, duplicates=duplicates)
+        return lazy.to_dataarray(frames, grid, chunks=chunks, rescale=rescale, dtype=dtype)
+    choice = infer(frames, missing=missing, duplicates=duplicates)
+    grid = arrange(frames, choice.dims, missing=missing, duplicates=duplicates)
+    da = lazy.to_dataarray(frames, grid, chunks=chunks, rescale=rescale, dtype=dtype)
+    da.attrs["stack_reason"] = choice.reason
+    return da
 
 
 def _as_dims(dims: Sequence[Any] | str) -> Sequence[Any]:
