@@ -19,7 +19,7 @@ ORDER = """
     -- values: know no file
     charsets strings values keywords decoding encoding tags geometry columns selection
     -- one file
-    source walker writer explicit runs header groups vendors codestream colour formats rescale decoders pixels
+    source walker writer explicit runs header groups csa vendors codestream colour formats rescale decoders pixels
     instance locations quantise modules overlay pixelmodule placing splice
     -- one folder
     imagery frames imagetypes attributes conditions naming folder tables packing scan rows parallel catalog copying

@@ -18,7 +18,7 @@ from .errors import BrokenFileError, SaveError
 from .frames import CHARSET, Frames
 from .groups import FRAME_GROUPS, SHARED_GROUPS
 from .header import Header, read_header
-from .imagery import STORED_TAGS
+from .imagery import STORED_TAGS, refuse_part_of_picture
 from .instance import INSTANCE_UID, read_instance
 from .journal import Work
 from .layers import Layers, hidden_rows
@@ -97,7 +97,9 @@ def _edited_files(base: Frames, overlay: Overlay) -> Iterator[Work]:
         stay = rows[~removed[rows]]
         changes = _changes(base, overlay, stay)
         keep = base.number[stay].tolist() if len(stay) < len(rows) else None
-        if keep is not None:  # frame numbers would otherwise mean other frames than before
+        if keep is not None:
+            refuse_part_of_picture(base.take(stay))
+            # Frame numbers would otherwise mean other frames than before
             changes[INSTANCE_UID] = [("UI", new_uid().encode())] * len(stay)
         if changes:
             content = partial(_rewritten, os.path.join(base.files.root, path), len(rows), changes, keep=keep)
