@@ -25,7 +25,7 @@ ORDER = """
     imagery frames imagetypes attributes conditions naming folder tables packing scan rows parallel catalog copying
     staging editing edits layers changes setting lock journal works
     -- arrays
-    dims advice stack placement coordinates array planes likeness resample apply
+    dims advice stack placement coordinates array planes likeness conversion resample apply
     -- faces
     create store derive replacing transfer saving export display outline reading records database creation
     backend accessor wrappers
@@ -44,7 +44,8 @@ RESTRICTED = {
     "jpeg_ls": ({"decoders"}, "function"),
     "openjpeg": ({"decoders"}, "function"),
     "distributed": (set(MODULES), "function"),
-    "nibabel": ({"export"}, "function"),
+    "nibabel": ({"conversion", "nifti"}, "function"),
+    "SimpleITK": ({"conversion"}, "function"),
     "pandas": (set(MODULES), "function"),
     "pickle": ({"parallel"}, "anywhere"),  # what goes through pipes to its own workers, never a file
 }
@@ -235,7 +236,18 @@ print(repr(before) == repr(state()))
 
 def test_import_is_light() -> None:
     """Importing xdicom imports no optional package, no decoder and no test tool."""
-    heavy = ["matplotlib", "pandas", "distributed", "nibabel", "imagecodecs", "jpeg_ls", "openjpeg", "scipy", "zarr"]
+    heavy = [
+        "matplotlib",
+        "pandas",
+        "distributed",
+        "nibabel",
+        "SimpleITK",
+        "imagecodecs",
+        "jpeg_ls",
+        "openjpeg",
+        "scipy",
+        "zarr",
+    ]
     code = f"""
 import sys
 import xarray, dask.array, pydicom, numpy

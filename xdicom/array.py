@@ -13,15 +13,15 @@ import numpy as np
 import xarray as xr
 from numpy.typing import DTypeLike, NDArray
 
-from .coordinates import describe
-from .dims import SLICE_DIMS
+from .coordinates import Labels, describe
+from .dims import SLICE_DIMS, STACK_DIMS
 from .placement import POSITION_NAME, place
 from .selection import Selection, selectable
 
 if TYPE_CHECKING:
     from .frames import Frames
     from .locations import Locations
-    from .stack import Grid
+    from .stack import Coords, Grid
 
 MEBIBYTE = 2**20
 LEAST_CHUNK, MOST_CHUNK = 32 * MEBIBYTE, 64 * MEBIBYTE
@@ -76,11 +76,17 @@ def to_dataarray(
     described, attrs = describe(frames, grid, placed)
     if problem:
         attrs["geometry_problem"] = problem
-    attrs["stack_dims"] = " ".join(grid.dims)
-    coords = {**described, **placed, **grid.coords}
+    # A coordinate, for arithmetic may drop attributes.
+    dims_coord: Coords = {STACK_DIMS: ((), np.array(" ".join(grid.dims)))}
+    coords = {**described, **placed, **grid.coords, **dims_coord}
     data = lazy.read_all() if chunks is None else lazy.chunked(chunk_sizes(lazy.shape, lazy.dtype, dims, chunks))
-    variables = {name: (*coord, _units(name, coord[1])) for name, coord in coords.items()}
+    variables = {name: _variable(name, *coord) for name, coord in coords.items()}
     return xr.DataArray(data, variables, dims, name="pixels", attrs=attrs)
+
+
+def _variable(name: str, dims: tuple[str, ...], values: NDArray[Any]) -> xr.Variable:
+    kind = Labels if values.dtype.kind == "U" else xr.Variable
+    return kind(dims, values, _units(name, values))
 
 
 def _units(name: str, values: NDArray[Any]) -> dict[str, str]:
