@@ -22,12 +22,12 @@ ORDER = """
     source walker writer explicit runs header groups vendors codestream colour formats rescale decoders pixels
     instance locations quantise modules overlay pixelmodule placing splice
     -- one folder
-    imagery frames imagetypes attributes conditions naming folder tables packing scan rows parallel catalog copying
+    imagery frames imagetypes attributes conditions naming folder tables packing scan lone rows parallel catalog copying
     staging editing edits layers changes setting lock journal works
     -- arrays
-    dims advice stack placement coordinates array planes likeness resample apply
+    dims advice stack placement coordinates array indexed planes likeness resample apply
     -- faces
-    create store derive replacing transfer saving export display outline reading records database creation
+    create store derive replacing transfer saving export display outline reading trees records database creation
     backend accessor wrappers
     -- the demo and the command
     relaxation phantom phantomstudy anglesets demo cli
@@ -60,6 +60,7 @@ TESTED_WITH = {
     "journal": "edits",
     "layers": "database",
     "lock": "edits",
+    "lone": "backend",
     "modules": "derive",
     "outline": "database",
     "reading": "database",
