@@ -345,7 +345,7 @@ def test_opening_makes_no_difference_to_other_ways(made):
 def cluster() -> Iterator[distributed.Client]:
     """Two worker processes on this machine."""
     with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as local,
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as local,
         distributed.Client(local) as client,
     ):
         yield client
