@@ -214,15 +214,27 @@ class FrameArray:
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         """Read a part: ints, slices with any step, arrays of integers or bool, and an ellipsis, as numpy does."""
+        read, rest = self.covering(key, threads=1)
+        return read if all(isinstance(part, slice) for part in rest) else read[rest]
+
+    def covering(self, key: Any, threads: int | None = None) -> tuple[NDArray[Any], tuple[Any, ...]]:
+        """Read the frames that a key needs, and return them with the key into them, an entry for each axis.
+
+        Parameters
+        ----------
+        key
+            As in `__getitem__`.
+        threads
+            How many read; None: one a processor.
+        """
         keys = _expanded(key, self.ndim)
         picked = [_points(part, size) for part, size in zip(keys, self.shape[: self._grid_ndim], strict=False)]
         inner = [
             _range(part, size)
             for part, size in zip(keys[self._grid_ndim :], self.shape[self._grid_ndim :], strict=True)
         ]
-        read = self._read([points for points, _ in picked], [span for span, _ in inner])
-        rest = tuple(left for _, left in (*picked, *inner))
-        return read if all(isinstance(part, slice) for part in rest) else read[rest]
+        read = self._read([points for points, _ in picked], [span for span, _ in inner], threads)
+        return read, tuple(left for _, left in (*picked, *inner))
 
     def _read(self, points: Sequence[Index], spans: Sequence[slice], threads: int | None = 1) -> NDArray[Any]:
         """Read the frames at the points that have one of some indices along each dim of the grid."""
