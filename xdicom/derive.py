@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from . import create, quantise, tags
 from .columns import ENCODING, STAGED, Column, Known
-from .dims import RANKED, SLICE_DIMS
+from .dims import RANKED, SLICE_DIMS, STACK_DIMS
 from .edits import inline
 from .errors import EditError
 from .frames import Files, Frames
@@ -356,7 +356,8 @@ def _reference(header: Header, number: int) -> SourceImage | None:
 
 def _gone(array: xr.DataArray, lead: tuple[str, ...]) -> list[int]:
     """Return the tags of dims along which the source was stacked and the array is no more."""
-    before = [name.removesuffix(RANKED) for name in str(array.attrs.get("stack_dims", "")).split()]
+    texts = array.coords[STACK_DIMS].values.astype(str).reshape(-1).tolist() if STACK_DIMS in array.coords else []
+    before = [name.removesuffix(RANKED) for name in dict.fromkeys(" ".join(texts).split())]
     names = [_ATTRIBUTE_TAGS.get(name, name) for name in before if name not in lead and name not in array.coords]
     return [tags.as_tag(name) for name in names if name[:1].isupper() and name.isidentifier()]
 
