@@ -64,6 +64,7 @@ TESTED_WITH = {
     "cli_export": "cli",
     "cli_output": "cli",
     "cli_read": "cli",
+    "cli_words": "cli",
     "columns": "tables",
     "errors": "stack",
     "flushing": "journal",
