@@ -34,7 +34,8 @@ ORDER = """
     reading trees records database creation
     backend accessor wrappers
     -- the demo and the command
-    relaxation phantom phantomstudy anglesets demo cli
+    relaxation phantom phantomstudy anglesets demo
+    cli_words cli_output cli_read cli_edit cli_export cli
 """
 MODULES = [word for line in ORDER.splitlines() if "--" not in line for word in line.split()]
 
@@ -59,6 +60,11 @@ RESTRICTED = {
 TESTED_WITH = {
     "access": "lock",
     "changes": "guide",
+    "cli_edit": "cli",
+    "cli_export": "cli",
+    "cli_output": "cli",
+    "cli_read": "cli",
+    "cli_words": "cli",
     "columns": "tables",
     "errors": "stack",
     "flushing": "journal",
