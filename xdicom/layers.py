@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .catalog import Catalog
-from .columns import Known, Raw, Ref
+from .columns import Known, Raw, Ref, as_stored
 from .editing import with_twins
 from .edits import GONE, HIDDEN, NEW, SAVED, TOKEN, Edits, Layer, Overlay
 from .frames import Frames
-from .imagery import STORED_TAGS, as_stored
+from .imagery import STORED_TAGS, stored_column
 from .scan import GROUPING_TAGS, SeriesKey, series_key
 
 
@@ -72,11 +72,14 @@ class Layers:
         Staged frames go with the saved ones that give way to them, wherever these are now.
         """
         size = len(prefix)
-        edited = [layer for layer in self._edits.overlays() if layer.kind == SAVED and layer.key[:size] == prefix]
-        found = list(dict.fromkeys([*self.under(prefix), *edited]))
+        now = self.by_key()  # first, for it sees what other processes wrote
+        placed = dict.fromkeys(layer for layers in now.values() for layer in layers)
+        # Staged tables that are elsewhere now go with what they are under; those set aside as a whole are nowhere.
+        edited = [layer for layer in self._edits.layers() if layer.kind == SAVED or layer not in placed]
+        found = list(dict.fromkeys([*self.under(prefix), *(each for each in edited if each.key[:size] == prefix)]))
         found += [layer for layer in self.giving_way_to(found) if layer not in found]
         gone = {token for layer in found if layer.kind == SAVED for token in self._giving_way(layer)}
-        staged = [layer for layers in self.by_key().values() for layer in layers if layer.kind == NEW] if gone else []
+        staged = [layer for layer in placed if layer.kind == NEW] if gone else []
         return found + [layer for layer in staged if layer not in found and gone & self._tokens(layer)]
 
     def giving_way_to(self, staged: Iterable[Layer]) -> list[Layer]:
@@ -147,7 +150,7 @@ def with_edits(base: Frames, overlay: Overlay) -> Frames:
     """Return a table with edited columns, all rows; what describes stored pixels is kept for reading them."""
     changes = with_twins(base, {tag: column for tag, column in overlay.items() if tag >= 0})
     for tag in STORED_TAGS & changes.keys() & base.columns.keys():
-        changes[as_stored(tag)] = base.columns[tag]
+        changes[as_stored(tag)] = stored_column(base, tag)
     return base.with_columns(changes)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from . import tags
 from .display import Progress
-from .errors import EditError, MissingPackageError, RecordError, SaveError, UnknownTagError
+from .errors import EditError, MissingPackageError, RecordError, SaveError, StaleError, UnknownTagError
 from .frames import ATTRIBUTES, Frames
 from .reading import Duplicates, Missing, keep_alive, stacked_ndarray, stacked_xarray
 from .saving import save_copy
@@ -167,7 +167,7 @@ class Record:
             Tags, private elements or lower_case attributes; all edits where none is given. New records and frames that
             were never saved go.
         """
-        wanted = {tag for name in names for tag in _tags_of(self.frames(), name)} if names else None
+        wanted = {tag for name in names for tag in tags_of(self.frames(), name)} if names else None
         self._key = self._store.restore(self._key, wanted)
 
     def remove(self) -> None:
@@ -244,9 +244,16 @@ class Record:
         StaleError
             If a file changed since it was scanned.
         """
-        return stacked_ndarray(
-            self.frames(), dims, return_coords=return_coords, dtype=dtype, missing=missing, duplicates=duplicates
-        )
+        options: dict[str, Any] = {"dtype": dtype, "missing": missing, "duplicates": duplicates}
+        for left in (2, 1, 0):
+            frames = self.frames()
+            try:
+                return stacked_ndarray(frames, dims, return_coords=return_coords, **options)
+            except StaleError:
+                # Another process may have saved since: then the frames are elsewhere now.
+                if not left or self.frames().locations.token() == frames.locations.token():
+                    raise
+        return None
 
     array = ndarray
 
@@ -347,12 +354,12 @@ def _setter(name: str, value: Any) -> Setter:
     return partial(setter, value)
 
 
-def _tags_of(frames: Frames, name: Any) -> set[int]:
+def tags_of(frames: Frames, name: Any) -> set[int]:
     """Return the tags that a name stands for in some frames."""
     if isinstance(name, str) and name in ATTRIBUTES:
         held = frames.unique(name)
         setter = _setter(name, held[0] if held else None)
-        return {tag for each in setter(frames) for tag in _tags_of(frames, each)}
+        return {tag for each in setter(frames) for tag in tags_of(frames, each)}
     parsed = tags.parse(name)
     return set(frames.places(parsed)) if isinstance(parsed, tags.PrivateTag) else {parsed}
 
