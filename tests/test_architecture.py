@@ -70,7 +70,6 @@ TESTED_WITH = {
     "rows": "saving",
     "seriestables": "catalog",
     "setting": "guide",
-    "store": "database",
 }
 
 
