@@ -19,18 +19,23 @@ ORDER = """
     -- values: know no file
     charsets strings values keywords decoding encoding tags geometry columns selection
     -- one file
-    source walker writer explicit runs header groups vendors codestream colour formats rescale decoders pixels
-    instance folder replaced locations quantise modules overlay pixelmodule placing splice
+    source walker writer explicit runs header layouts groups csa vendors codestream colour formats rescale decoders
+    pixels instance folder replaced locations quantise modules overlay pixelmodule placing splice
     -- one folder
-    imagery frames imagetypes attributes conditions naming tables packing scan rows parallel seriestables
+    imagery frames imagetypes attributes conditions naming tables packing scan lone rows parallel seriestables
     catalog copying identity overlays staging editing edits layers changes setting lock flushing journal works
     -- arrays
-    dims advice stack placement coordinates array planes likeness resample apply
+    dims advice stack placement coordinates array indexed planes likeness conversion resample apply
     -- faces
-    create access store derive replacing transfer saving export display outline reading records database creation
+    create access store derive replacing transfer saving export
+    -- what people see
+    display montage plotting outline
+    -- records
+    reading trees records database creation
     backend accessor wrappers
     -- the demo and the command
-    relaxation phantom phantomstudy anglesets demo cli
+    relaxation phantom phantomstudy anglesets demo
+    cli_words cli_output cli_read cli_edit cli_export cli
 """
 MODULES = [word for line in ORDER.splitlines() if "--" not in line for word in line.split()]
 
@@ -39,12 +44,13 @@ RESTRICTED = {
     "sqlite3": ({"catalog", "edits"}, "anywhere"),
     "zarr": ({"edits", "staging", "pixels", "export"}, "anywhere"),
     "scipy": ({"resample", "apply", "wrappers"}, "anywhere"),
-    "matplotlib": ({"attributes", "display", "export"}, "function"),
+    "matplotlib": ({"attributes", "montage", "plotting", "export"}, "function"),
     "imagecodecs": ({"decoders"}, "function"),
     "jpeg_ls": ({"decoders"}, "function"),
     "openjpeg": ({"decoders"}, "function"),
     "distributed": (set(MODULES), "function"),
-    "nibabel": ({"export"}, "function"),
+    "nibabel": ({"conversion", "nifti"}, "function"),
+    "SimpleITK": ({"conversion"}, "function"),
     "pandas": (set(MODULES), "function"),
     "pickle": ({"parallel"}, "anywhere"),  # what goes through pipes to its own workers, never a file
 }
@@ -54,6 +60,11 @@ RESTRICTED = {
 TESTED_WITH = {
     "access": "lock",
     "changes": "guide",
+    "cli_edit": "cli",
+    "cli_export": "cli",
+    "cli_output": "cli",
+    "cli_read": "cli",
+    "cli_words": "cli",
     "columns": "tables",
     "errors": "stack",
     "flushing": "journal",
@@ -61,6 +72,7 @@ TESTED_WITH = {
     "imagery": "frames",
     "imagetypes": "attributes",
     "layers": "database",
+    "lone": "backend",
     "modules": "derive",
     "outline": "database",
     "overlays": "edits",
@@ -238,7 +250,18 @@ print(repr(before) == repr(state()))
 
 def test_import_is_light() -> None:
     """Importing xdicom imports no optional package, no decoder and no test tool."""
-    heavy = ["matplotlib", "pandas", "distributed", "nibabel", "imagecodecs", "jpeg_ls", "openjpeg", "scipy", "zarr"]
+    heavy = [
+        "matplotlib",
+        "pandas",
+        "distributed",
+        "nibabel",
+        "SimpleITK",
+        "imagecodecs",
+        "jpeg_ls",
+        "openjpeg",
+        "scipy",
+        "zarr",
+    ]
     code = f"""
 import sys
 import xarray, dask.array, pydicom, numpy

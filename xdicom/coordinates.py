@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from . import tags
@@ -85,6 +86,36 @@ def describe(frames: "Frames", grid: "Grid", placed: "Coords") -> tuple["Coords"
     coords.update(layout.along("source_series", *_texts(frames, SERIES_UID)))
     attrs["dicom_header"] = header_json(frames, constants)
     return {name: coord for name, coord in coords.items() if name not in taken}, attrs
+
+
+class Labels(xr.Variable):
+    """A coordinate of text, of which `coarsen` leaves "" where xarray would average it and fail.
+
+    It stays one through selections and arithmetic; elsewhere xarray may make a plain variable of it.
+    """
+
+    def coarsen(self, windows: Mapping[Any, int], func: Any, *args: Any, **kwargs: Any) -> xr.Variable:
+        """Return the text of each window, "" where it has several."""
+        if self.dtype.kind == "U" and getattr(func, "__name__", func) == "mean":
+            func = _common_text
+        coarse: xr.Variable = super().coarsen(windows, func, *args, **kwargs)  # type: ignore[no-untyped-call]
+        return coarse
+
+    def to_base_variable(self) -> xr.Variable:
+        """Stay what it is, where xarray makes plain variables of coordinates."""
+        return self.copy(deep=False)
+
+    def set_dims(self, *args: Any, **kwargs: Any) -> xr.Variable:
+        """Stay what it is, where xarray compares the coordinates of two arrays."""
+        spread: xr.Variable = super().set_dims(*args, **kwargs)  # type: ignore[no-untyped-call]
+        return type(self)(spread.dims, spread.data, spread.attrs, spread.encoding)
+
+
+def _common_text(windows: NDArray[Any], axis: tuple[int, ...], **_: Any) -> NDArray[Any]:
+    """Reduce some axes to the text that is the same all along them."""
+    moved = np.moveaxis(windows, axis, range(len(axis)))
+    texts = moved.reshape(-1, *moved.shape[len(axis) :])
+    return np.where((texts == texts[0]).all(axis=0), texts[0], "")
 
 
 class Layout:
