@@ -85,7 +85,6 @@ TESTED_WITH = {
     "rows": "saving",
     "seriestables": "catalog",
     "setting": "guide",
-    "store": "database",
 }
 
 
