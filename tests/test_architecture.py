@@ -32,7 +32,7 @@ ORDER = """
     display montage plotting outline
     -- records
     reading trees records database creation
-    backend accessor wrappers
+    newseries backend accessor wrappers
     -- the demo and the command
     relaxation phantom phantomstudy anglesets demo cli
 """
@@ -68,6 +68,7 @@ TESTED_WITH = {
     "layers": "database",
     "lone": "backend",
     "modules": "derive",
+    "newseries": "accessor",
     "outline": "database",
     "overlays": "edits",
     "reading": "database",
