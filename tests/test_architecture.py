@@ -19,8 +19,8 @@ ORDER = """
     -- values: know no file
     charsets strings values keywords decoding encoding tags geometry columns selection
     -- one file
-    source walker writer explicit runs header layouts groups vendors codestream colour formats rescale decoders pixels
-    instance folder replaced locations quantise modules overlay pixelmodule placing splice
+    source walker writer explicit runs header layouts groups csa vendors codestream colour formats rescale decoders
+    pixels instance folder replaced locations quantise modules overlay pixelmodule placing splice
     -- one folder
     imagery frames imagetypes attributes conditions naming tables packing scan lone rows parallel seriestables
     catalog copying identity overlays staging editing edits layers changes setting lock flushing journal works
@@ -34,7 +34,8 @@ ORDER = """
     reading trees records database creation
     newseries backend accessor wrappers
     -- the demo and the command
-    relaxation phantom phantomstudy anglesets demo cli
+    relaxation phantom phantomstudy anglesets demo
+    cli_words cli_output cli_read cli_edit cli_export cli
 """
 MODULES = [word for line in ORDER.splitlines() if "--" not in line for word in line.split()]
 
@@ -59,6 +60,11 @@ RESTRICTED = {
 TESTED_WITH = {
     "access": "lock",
     "changes": "guide",
+    "cli_edit": "cli",
+    "cli_export": "cli",
+    "cli_output": "cli",
+    "cli_read": "cli",
+    "cli_words": "cli",
     "columns": "tables",
     "errors": "stack",
     "flushing": "journal",
