@@ -32,7 +32,7 @@ ORDER = """
     display montage plotting outline
     -- records
     reading trees records database creation
-    backend accessor wrappers
+    newseries backend accessor wrappers
     -- the demo and the command
     relaxation phantom phantomstudy anglesets demo
     cli_words cli_output cli_read cli_edit cli_export cli
@@ -74,6 +74,7 @@ TESTED_WITH = {
     "layers": "database",
     "lone": "backend",
     "modules": "derive",
+    "newseries": "accessor",
     "outline": "database",
     "overlays": "edits",
     "reading": "database",
@@ -82,7 +83,6 @@ TESTED_WITH = {
     "rows": "saving",
     "seriestables": "catalog",
     "setting": "guide",
-    "store": "database",
 }
 
 
