@@ -20,7 +20,7 @@ ORDER = """
     charsets strings values keywords decoding encoding tags geometry columns selection
     -- one file
     source walker writer explicit runs header layouts groups csa vendors codestream colour formats rescale decoders
-    pixels instance folder replaced locations quantise modules overlay pixelmodule placing splice
+    pixels instance folder replaced locations quantise modules overlay dicomjson pixelmodule placing splice
     -- one folder
     imagery frames imagetypes attributes conditions naming tables packing scan lone rows parallel seriestables
     catalog copying identity overlays staging editing edits layers changes setting lock flushing journal works
@@ -33,7 +33,7 @@ ORDER = """
     display montage plotting outline
     -- records
     reading trees records database creation
-    backend accessor wrappers
+    newseries backend accessor wrappers
     -- the demo and the command
     relaxation phantom phantomstudy anglesets demo
     cli_words cli_output cli_read cli_edit cli_export cli
@@ -76,6 +76,7 @@ TESTED_WITH = {
     "layers": "database",
     "lone": "backend",
     "modules": "derive",
+    "newseries": "accessor",
     "outline": "database",
     "overlays": "edits",
     "quantities": "infer",

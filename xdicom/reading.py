@@ -6,6 +6,7 @@ Which frames, and of which record, is told.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
     from .frames import Frames
+    from .stack import Grid
     from .store import Store
 
 Missing = Literal["raise", "fill"]
@@ -102,16 +104,21 @@ def stacked_xarray(
     duplicates: Duplicates,
 ) -> xr.DataArray:
     """Arrange frames as a lazy DataArray; see `Record.to_xarray`."""
-    frames = readable(frames)
-    check_options(missing, duplicates)
+    images, grid = arranged(frames, dims, missing=missing, duplicates=duplicates)
+    return lazy.to_dataarray(images, grid, chunks=chunks, rescale=rescale, dtype=dtype)
+
+
+def arranged(
+    frames: Frames, dims: Sequence[Any] | str | None, *, missing: Missing, duplicates: Duplicates
+) -> tuple[Frames, Grid]:
+    """Return the images among frames, and their arrangement; see `Record.to_xarray`."""
+    images = readable(frames)
     if dims is not None:
-        grid = stack(frames, _as_dims(dims), missing=missing, duplicates=duplicates)
-        return lazy.to_dataarray(frames, grid, chunks=chunks, rescale=rescale, dtype=dtype)
-    choice = infer(frames, missing=missing, duplicates=duplicates)
-    grid = arrange(frames, choice.dims, missing=missing, duplicates=duplicates)
-    da = lazy.to_dataarray(frames, grid, chunks=chunks, rescale=rescale, dtype=dtype)
-    da.attrs["stack_reason"] = choice.reason
-    return da
+        return images, stack(images, _as_dims(dims), missing=missing, duplicates=duplicates)
+    check_options(missing, duplicates)
+    choice = infer(images, missing=missing, duplicates=duplicates)
+    grid = arrange(images, choice.dims, missing=missing, duplicates=duplicates)
+    return images, replace(grid, reason=choice.reason)
 
 
 def _as_dims(dims: Sequence[Any] | str) -> Sequence[Any]:

@@ -45,11 +45,14 @@ class Grid:
         For each grid point the row of its frame in the table, -1 where there is none; as many axes as dims.
     coords
         Dims and values of the coordinates that the dims bring: their own, and values that were ranked.
+    reason
+        Why these dims, where they were chosen and not asked for.
     """
 
     dims: tuple[str, ...]
     frames: IndexArray
     coords: Coords
+    reason: str = ""
 
     @property
     def shape(self) -> tuple[int, ...]:
