@@ -19,23 +19,24 @@ ORDER = """
     -- values: know no file
     charsets strings values keywords decoding encoding tags geometry columns selection
     -- one file
-    source walker writer explicit runs header layouts groups vendors codestream colour formats rescale decoders pixels
-    instance folder replaced locations quantise modules overlay pixelmodule placing splice
+    source walker writer explicit runs header layouts groups csa vendors codestream colour formats rescale decoders
+    pixels instance folder replaced locations quantise modules overlay dicomjson pixelmodule placing splice
     -- one folder
-    imagery frames imagetypes attributes conditions naming tables packing scan rows parallel seriestables
-    catalog copying identity overlays staging editing edits layers changes setting lock flushing freeing
-    journal works
+    imagery frames imagetypes attributes conditions naming tables packing scan lone rows parallel seriestables
+    catalog copying identity overlays staging editing edits layers changes setting lock flushing freeing journal works
     -- arrays
-    dims advice stack placement coordinates array planes likeness resample apply
+    dims quantities alike advice stack infer placement coordinates array indexed planes likeness conversion
+    resample apply
     -- faces
     create access store derive replacing transfer saving export
     -- what people see
     display montage plotting outline
     -- records
-    reading records database creation
-    backend accessor wrappers
+    reading trees records database creation
+    newseries backend accessor wrappers
     -- the demo and the command
-    relaxation phantom phantomstudy anglesets demo cli
+    relaxation phantom phantomstudy anglesets demo
+    cli_words cli_output cli_read cli_edit cli_export cli
 """
 MODULES = [word for line in ORDER.splitlines() if "--" not in line for word in line.split()]
 
@@ -49,7 +50,8 @@ RESTRICTED = {
     "jpeg_ls": ({"decoders"}, "function"),
     "openjpeg": ({"decoders"}, "function"),
     "distributed": (set(MODULES), "function"),
-    "nibabel": ({"export"}, "function"),
+    "nibabel": ({"conversion", "nifti"}, "function"),
+    "SimpleITK": ({"conversion"}, "function"),
     "pandas": (set(MODULES), "function"),
     "pickle": ({"parallel"}, "anywhere"),  # what goes through pipes to its own workers, never a file
 }
@@ -57,8 +59,14 @@ RESTRICTED = {
 
 # Parts of a noun whose facts are tested through the whole.
 TESTED_WITH = {
+    "alike": "infer",
     "access": "lock",
     "changes": "guide",
+    "cli_edit": "cli",
+    "cli_export": "cli",
+    "cli_output": "cli",
+    "cli_read": "cli",
+    "cli_words": "cli",
     "columns": "tables",
     "errors": "stack",
     "flushing": "journal",
@@ -66,16 +74,18 @@ TESTED_WITH = {
     "imagery": "frames",
     "imagetypes": "attributes",
     "layers": "database",
+    "lone": "backend",
     "modules": "derive",
+    "newseries": "accessor",
     "outline": "database",
     "overlays": "edits",
+    "quantities": "infer",
     "reading": "database",
     "records": "database",
     "replaced": "journal",
     "rows": "saving",
     "seriestables": "catalog",
     "setting": "guide",
-    "store": "database",
 }
 
 
@@ -244,7 +254,18 @@ print(repr(before) == repr(state()))
 
 def test_import_is_light() -> None:
     """Importing xdicom imports no optional package, no decoder and no test tool."""
-    heavy = ["matplotlib", "pandas", "distributed", "nibabel", "imagecodecs", "jpeg_ls", "openjpeg", "scipy", "zarr"]
+    heavy = [
+        "matplotlib",
+        "pandas",
+        "distributed",
+        "nibabel",
+        "SimpleITK",
+        "imagecodecs",
+        "jpeg_ls",
+        "openjpeg",
+        "scipy",
+        "zarr",
+    ]
     code = f"""
 import sys
 import xarray, dask.array, pydicom, numpy

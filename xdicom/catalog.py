@@ -258,13 +258,10 @@ class Catalog:
 
     # -- filling
 
-    def scan_again(self, paths: Sequence[bytes]) -> Scan:
-        """Read some files anew, for `store_again`; those that are gone are left out."""
-        there = [path for path in paths if os.path.lexists(os.path.join(self.root_bytes, path))]
-        return Scan(there, *scan_files(self.root_bytes, there))
-
-    def scan_aside(self, paths: Sequence[bytes], places: Sequence[bytes]) -> Scan:
-        """Read files that will be put in their places, for `store_again`; `places`, absolute, are where they are."""
+    def scan_again(self, paths: Sequence[bytes], places: Sequence[bytes] | None = None) -> Scan:
+        """Read files anew, for `store_again`, without those that are gone; `places` are where they are, if elsewhere."""
+        if places is None:
+            paths = [path for path in paths if os.path.lexists(os.path.join(self.root_bytes, path))]
         return Scan(paths, *scan_files(self.root_bytes, paths, places=places))
 
     def store_again(

@@ -192,7 +192,7 @@ class Journal:
             for folder in set(folders.values()):
                 within = os.path.join(os.fsencode(folder), b"")
                 flushes.enter_context(flushed([temp for temp in temps.values() if temp.startswith(within)], folder))
-            scan = self._catalog.scan_aside(list(temps), list(temps.values()))
+            scan = self._catalog.scan_again(list(temps), list(temps.values()))
         for above in {above for folder in folders.values() for above in list(folder.parents)[:3]}:
             flush_directory(above)
         for work in works:
