@@ -31,7 +31,7 @@ ORDER = """
     -- what people see
     display montage plotting outline
     -- records
-    reading trees records database creation
+    reading trees thumbnail notebook records database creation
     backend accessor wrappers
     -- the demo and the command
     relaxation phantom phantomstudy anglesets demo
@@ -74,7 +74,6 @@ TESTED_WITH = {
     "layers": "database",
     "lone": "backend",
     "modules": "derive",
-    "outline": "database",
     "overlays": "edits",
     "reading": "database",
     "records": "database",
