@@ -19,8 +19,8 @@ ORDER = """
     -- values: know no file
     charsets strings values keywords decoding encoding tags geometry columns selection
     -- one file
-    source walker writer explicit runs header layouts groups vendors codestream colour formats rescale decoders pixels
-    instance folder replaced locations quantise modules overlay pixelmodule placing splice
+    source walker writer explicit runs header layouts groups csa vendors codestream colour formats rescale decoders
+    pixels instance folder replaced locations quantise modules overlay dicomjson pixelmodule placing splice
     -- one folder
     imagery frames imagetypes attributes conditions naming tables packing scan lone rows parallel seriestables
     catalog copying identity overlays staging editing edits layers changes setting lock flushing journal works
@@ -32,7 +32,7 @@ ORDER = """
     display montage plotting outline
     -- records
     reading trees thumbnail notebook records database creation
-    backend accessor wrappers
+    newseries backend accessor wrappers
     -- the demo and the command
     relaxation phantom phantomstudy anglesets demo
     cli_words cli_output cli_read cli_edit cli_export cli
@@ -74,6 +74,7 @@ TESTED_WITH = {
     "layers": "database",
     "lone": "backend",
     "modules": "derive",
+    "newseries": "accessor",
     "overlays": "edits",
     "reading": "database",
     "records": "database",
@@ -81,7 +82,6 @@ TESTED_WITH = {
     "rows": "saving",
     "seriestables": "catalog",
     "setting": "guide",
-    "store": "database",
 }
 
 

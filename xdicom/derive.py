@@ -17,6 +17,7 @@ from .dims import RANKED, SLICE_DIMS, STACK_DIMS
 from .edits import inline
 from .errors import EditError
 from .frames import Files, Frames
+from .imagery import refuse_part_of_picture
 from .likeness import attribute_tags, changed_tags, nearest_rows
 from .modules import CHARSET, PATIENT_TAGS, STUDY_TAGS
 from .naming import new_uid
@@ -454,9 +455,10 @@ def copy_frames(
     Raises
     ------
     EditError
-        If a frame is there twice.
+        If a frame is there twice, or a part of the slices in one picture.
     """
     _refuse_twice(frames)
+    refuse_part_of_picture(frames)
     held = store.frames(key)
     fixed = {} if held is None else row_headers(held)[0]
     outer = (PATIENT_TAGS | STUDY_TAGS) - {CHARSET}
