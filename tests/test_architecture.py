@@ -30,9 +30,9 @@ ORDER = """
     -- faces
     create access store derive replacing transfer saving export
     -- what people see
-    display montage plotting outline
+    display montage plotting
     -- records
-    reading trees thumbnail notebook records database creation
+    reading outline trees thumbnail notebook records database creation
     newseries backend accessor wrappers
     -- the demo and the command
     relaxation phantom phantomstudy anglesets demo

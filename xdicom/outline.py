@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from .display import Node, count_of, tree_text
-from .errors import StackError
+from .errors import PixelError, StackError
 from .frames import Frames
+from .reading import arranged
 from .scan import SeriesKey
-from .stack import infer_dims, stack
 from .store import Store
 
 MOST_INFERRED = 25
@@ -100,7 +100,9 @@ def dims_text(frames: Frames, is_inferred: bool = True) -> str:
     if not is_inferred:
         return matrix
     try:
-        grid = stack(images, infer_dims(images))
+        _, grid = arranged(images, None, missing="raise", duplicates="raise")
+    except PixelError:
+        return f"not readable, {matrix}"
     except StackError:
         return f"in no grid, {matrix}"
     return " x ".join([*(f"{dim} {size}" for dim, size in zip(grid.dims, grid.shape, strict=True)), matrix])
