@@ -30,9 +30,9 @@ ORDER = """
     -- faces
     create access store derive replacing transfer saving export
     -- what people see
-    display montage plotting outline
+    display montage plotting
     -- records
-    reading trees records database creation
+    reading outline trees thumbnail notebook records database creation
     newseries backend accessor wrappers
     -- the demo and the command
     relaxation phantom phantomstudy anglesets demo
@@ -77,7 +77,6 @@ TESTED_WITH = {
     "lone": "backend",
     "modules": "derive",
     "newseries": "accessor",
-    "outline": "database",
     "overlays": "edits",
     "quantities": "infer",
     "reading": "database",
