@@ -25,10 +25,10 @@ ORDER = """
     imagery frames imagetypes attributes conditions naming folder tables packing scan rows parallel catalog copying
     staging editing edits layers changes setting lock journal works
     -- arrays
-    dims advice stack placement coordinates array planes likeness resample apply
+    dims advice stack placement coordinates array planes slabs resample likeness
     -- faces
     create store derive replacing transfer saving export display outline reading records database creation
-    backend accessor wrappers
+    apply backend accessor wrappers
     -- the demo and the command
     relaxation phantom phantomstudy anglesets demo cli
 """

@@ -3,7 +3,8 @@
 The modules, in the order in which data flows, are listed in docs/architecture.md; each imports only those before it.
 """
 
-from . import errors
+from . import errors, wrappers
+from .apply import apply
 from .attributes import register_attribute
 from .creation import as_series, database, empty, full, merge, ones, series, to_xarray, zeros
 from .database import Database, Patient, Series, Study
@@ -15,6 +16,7 @@ __all__ = [
     "Patient",
     "Series",
     "Study",
+    "apply",
     "as_series",
     "database",
     "empty",
@@ -25,5 +27,6 @@ __all__ = [
     "register_attribute",
     "series",
     "to_xarray",
+    "wrappers",
     "zeros",
 ]
