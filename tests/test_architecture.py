@@ -19,15 +19,19 @@ ORDER = """
     -- values: know no file
     charsets strings values keywords decoding encoding tags geometry columns selection
     -- one file
-    source walker writer explicit runs header groups vendors codestream colour formats rescale decoders pixels
-    instance locations quantise modules overlay pixelmodule placing splice
+    source walker writer explicit runs header layouts groups vendors codestream colour formats rescale decoders pixels
+    instance folder replaced locations quantise modules overlay pixelmodule placing splice
     -- one folder
-    imagery frames imagetypes attributes conditions naming folder tables packing scan rows parallel catalog copying
-    staging editing edits layers changes setting lock journal works
+    imagery frames imagetypes attributes conditions naming tables packing scan rows parallel seriestables
+    catalog copying identity overlays staging editing edits layers changes setting lock flushing journal works
     -- arrays
     dims advice stack placement coordinates array planes slabs resample likeness
     -- faces
-    create store derive replacing transfer saving export display outline reading records database creation
+    create access store derive replacing transfer saving export
+    -- what people see
+    display montage plotting outline
+    -- records
+    reading records database creation
     apply backend accessor wrappers
     -- the demo and the command
     relaxation phantom phantomstudy anglesets demo cli
@@ -39,7 +43,7 @@ RESTRICTED = {
     "sqlite3": ({"catalog", "edits"}, "anywhere"),
     "zarr": ({"edits", "staging", "pixels", "export"}, "anywhere"),
     "scipy": ({"resample", "apply", "wrappers"}, "anywhere"),
-    "matplotlib": ({"attributes", "display", "export"}, "function"),
+    "matplotlib": ({"attributes", "montage", "plotting", "export"}, "function"),
     "imagecodecs": ({"decoders"}, "function"),
     "jpeg_ls": ({"decoders"}, "function"),
     "openjpeg": ({"decoders"}, "function"),
@@ -52,19 +56,23 @@ RESTRICTED = {
 
 # Parts of a noun whose facts are tested through the whole.
 TESTED_WITH = {
+    "access": "lock",
     "changes": "guide",
     "columns": "tables",
     "errors": "stack",
+    "flushing": "journal",
+    "identity": "edits",
     "imagery": "frames",
     "imagetypes": "attributes",
-    "journal": "edits",
     "layers": "database",
-    "lock": "edits",
     "modules": "derive",
     "outline": "database",
+    "overlays": "edits",
     "reading": "database",
     "records": "database",
+    "replaced": "journal",
     "rows": "saving",
+    "seriestables": "catalog",
     "setting": "guide",
     "store": "database",
 }

@@ -1,17 +1,12 @@
-"""Progress, trees and montages."""
+"""Progress and trees."""
 
 import io
-import struct
 import sys
-import zlib
-from pathlib import Path
 
-import numpy as np
 import pytest
 
 from xdicom import display
-from xdicom.display import Node, Panel, Progress, bar, escape, human_size, human_time, montage_png, tree_text
-from xdicom.errors import MissingPackageError
+from xdicom.display import Node, Progress, bar, escape, human_size, human_time, tree_text
 
 
 class Terminal(io.StringIO):
@@ -185,71 +180,3 @@ def test_tree_limits_children() -> None:
     """What is left out of a long list is counted."""
     lines = tree_text([Node("P", 9, 9, [Node(str(i), 1, 1) for i in range(9)])], limit=2).splitlines()
     assert [line.split("  ")[0] for line in lines] == ["P", "├─ 0", "├─ 1", "└─ and 7 more"]
-
-
-def test_tiles_keep_every_slice() -> None:
-    """Slices are laid out row by row, and what is left over is NaN."""
-    values = np.arange(5 * 2 * 3).reshape(5, 2, 3)
-    tiles = display.tiled(values)
-    assert tiles.shape == (4, 9)
-    np.testing.assert_array_equal(tiles[:2, 3:6], values[1])
-    np.testing.assert_array_equal(tiles[2:, 0:3], values[3])
-    assert np.isnan(tiles[2:, 6:]).all()
-
-
-@pytest.mark.parametrize("shape", [(3,), (2, 2, 2, 2), (0, 4, 4)])
-def test_tiles_refuse_other_shapes(shape: tuple[int, ...]) -> None:
-    """An array that is no image is named with its shape."""
-    with pytest.raises(ValueError, match="an image has shape"):
-        display.tiled(np.zeros(shape))
-
-
-def test_window_ignores_nan() -> None:
-    """A window comes from finite values only, and has a width."""
-    assert display.percentiles(np.array([np.nan, 5.0, np.inf])) == (5.0, 6.0)
-    assert display.percentiles(np.array([np.nan])) == (0.0, 1.0)
-
-
-def png_pixels(path: Path) -> np.ndarray:
-    """Return the RGBA pixels of a PNG that matplotlib wrote: 8 bits, no interlace."""
-    from matplotlib.image import imread
-
-    return (imread(path) * 255).astype("u1")
-
-
-def test_montage_is_a_png(tmp_path: Path) -> None:
-    """The file is a valid PNG, as wide as its panels."""
-    montage_png(tmp_path / "a.png", [Panel("one", np.eye(8)), Panel("two", np.ones((3, 4, 4)))])
-    raw = (tmp_path / "a.png").read_bytes()
-    width, height = struct.unpack(">II", raw[16:24])
-    assert raw.startswith(b"\x89PNG\r\n\x1a\n")
-    assert struct.unpack(">I", raw[29:33])[0] == zlib.crc32(raw[12:29])
-    assert width > height
-
-
-def test_montage_has_aspect_in_mm(tmp_path: Path) -> None:
-    """Pixels of 4 mm x 1 mm make a square of 10 x 40 pixels."""
-    montage_png(tmp_path / "a.png", [Panel("", np.full((10, 40), 1.0), (0, 1), "gray_r", (4.0, 1.0))])
-    black = (png_pixels(tmp_path / "a.png")[..., :3] < 5).all(axis=-1)
-    solid = black[:, black.sum(axis=0) > 100]
-    assert solid.shape[1] == pytest.approx(np.median(solid.sum(axis=0)), rel=0.02)
-
-
-def test_montage_takes_nan_and_markup(tmp_path: Path) -> None:
-    """A map with NaN only, and a title with dollars and control characters, can be drawn."""
-    montage_png(tmp_path / "a.png", [Panel("T1 $\\frac{\x1b", np.full((4, 4), np.nan))])
-    assert (tmp_path / "a.png").stat().st_size > 1000
-
-
-def test_montage_leaves_pyplot_alone(tmp_path: Path) -> None:
-    """Drawing neither imports pyplot nor chooses a backend."""
-    before = "matplotlib.pyplot" in sys.modules
-    montage_png(tmp_path / "a.png", [Panel("", np.eye(3))])
-    assert ("matplotlib.pyplot" in sys.modules) == before
-
-
-def test_montage_without_matplotlib_says_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error names the package and the command."""
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MissingPackageError, match=r'no matplotlib .* pip install "xdicom\[all\]"'):
-        montage_png(tmp_path / "a.png", [Panel("", np.eye(3))])

@@ -76,3 +76,15 @@ def test_elements_that_are_none(style):
     """Junk in place of elements raises."""
     with pytest.raises(BrokenFileError):
         walk_run(b"\x10\0\x10\0\xff\xff\xff\x7f", 0, 8, style)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_new_elements_of_two_groups(style):
+    """Of elements that are put in at one place, those of a group with a length count in it, and no others."""
+    buffer = joined({0x00100000: ("UL", bytes(4)), 0x00100010: ("PN", b"Name"), 0x00280010: ("US", b"\1\0")}, style)
+    run = walk_run(buffer, 0, len(buffer), style)
+    new = changed(buffer, run, {0x00104000: ("LT", b"abcd"), 0x00180050: ("DS", b"1 ")}, style)
+    after = walk_run(new, 0, len(new), style)
+    assert list(after.tags) == [0x00100000, 0x00100010, 0x00104000, 0x00180050, 0x00280010]
+    length = struct.unpack(">L" if style.big else "<L", after.value(new, 0x00100000)[1])[0]
+    assert length == after.starts[3] - after.starts[1]

@@ -6,30 +6,33 @@ It reads files that are new or changed, once, and answers everything else from w
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from .columns import Column
 from .errors import CatalogError
 from .folder import is_network, list_files, private_folder
-from .frames import Files, Frames
+from .frames import Frames
 from .instance import INSTANCE_UID
-from .packing import pack_integers, pack_raws, unpack_integers, unpack_raws
 from .parallel import scan_files
 from .scan import Outcome, SeriesKey
+from .seriestables import SeriesTables
 from .source import Stamp
 from .tables import Table
 
-_IS_KEY = "(patient, study, series) = (?, ?, ?)"
 NAME = "catalog.sqlite"
 VERSION = "1"
 _BUSY_SECONDS = 30
+_PAUSE = 0.02
 _UNREADABLE = Stamp(-1, -1, -1)
+_ATTEMPTS = 5
+# The tables that a reader has copies of in memory while another process is writing.
+_SHADOWED = ("file", "series", "value")
 
 
 class Problem(NamedTuple):
@@ -50,148 +53,15 @@ class Report(NamedTuple):
     broken: int
 
 
-class _Columns(Mapping[int, Column]):
-    """The columns of one series, unpacked when first asked for."""
+class _Look(NamedTuple):
+    """What is new in the folder, compared with the catalog after one scan: files that came, changed and went."""
 
-    def __init__(self, packed: dict[int, tuple[bytes, bytes | None]], count: int) -> None:
-        self._packed, self._count = packed, count
-        self._columns: dict[int, Column] = {}
-
-    def __getitem__(self, tag: int) -> Column:
-        found = self._columns.get(tag)
-        if found is None:
-            raws, codes = self._packed[tag]
-            values = unpack_raws(raws)
-            rows = None if codes is None else unpack_integers(codes, np.int32, self._count)
-            if not values or (rows is not None and rows.size and not -1 <= rows.min() <= rows.max() < len(values)):
-                raise CatalogError(f"the catalog is damaged: values of {tag:08X} that do not fit its rows")
-            found = self._columns[tag] = Column(values, rows)
-        return found
-
-    def __contains__(self, tag: object) -> bool:
-        return tag in self._packed
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._packed)
-
-    def __len__(self) -> int:
-        return len(self._packed)
-
-
-class SeriesTables:
-    """The tables of series in SQLite: those of the catalog, or with the prefix `staged_` those of the edits.
-
-    Parameters
-    ----------
-    connection
-        An open database with the tables of `schema.sql`.
-    root
-        The folder that paths are relative to.
-    prefix
-        "" or "staged_".
-    """
-
-    def __init__(self, connection: sqlite3.Connection, root: bytes, prefix: str = "") -> None:
-        self._connection, self._root = connection, root
-        self._file, self._series, self._value = f"{prefix}file", f"{prefix}series", f"{prefix}value"
-
-    def keys(self) -> list[SeriesKey]:
-        """Return the keys of all series."""
-        rows = self._connection.execute(f"SELECT patient, study, series FROM {self._series}")
-        return [SeriesKey(*row) for row in rows]
-
-    def next_file(self) -> int:
-        """Return the first free file number."""
-        return 1 + (self._connection.execute(f"SELECT max(id) FROM {self._file}").fetchone()[0] or 0)
-
-    def read(self, key: SeriesKey) -> Table | None:
-        """Return the table of a series, with `file` as file numbers, or None."""
-        row = self._connection.execute(
-            f'SELECT id, frames, file, number, "offset", length FROM {self._series} WHERE {_IS_KEY}', key
-        ).fetchone()
-        if row is None:
-            return None
-        series, count = row[:2]
-        file, number = (unpack_integers(blob, np.int32, count) for blob in row[2:4])
-        offset, length = (unpack_integers(blob, np.int64, count) for blob in row[4:6])
-        rows = self._connection.execute(f"SELECT tag, raws, codes FROM {self._value} WHERE series = ?", [series])
-        columns = _Columns({tag: (raws, codes) for tag, raws, codes in rows}, count)
-        return Table(file, number, offset, length, columns)
-
-    def add_files(self, files: Sequence[tuple[bytes, Stamp]]) -> int:
-        """Append files (not those of the catalog, which have more columns) and return the number of the first."""
-        first = self.next_file()
-        rows = [(first + i, path, *stamp) for i, (path, stamp) in enumerate(files)]
-        self._connection.executemany(f"INSERT INTO {self._file} VALUES (?, ?, ?, ?, ?)", rows)
-        return first
-
-    def insert(self, key: SeriesKey, table: Table) -> None:
-        """Write the table of a series that is not there yet."""
-        cursor = self._connection.execute(
-            f'INSERT INTO {self._series} (patient, study, series, frames, file, number, "offset", length)'
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [*key, len(table.file), *[pack_integers(array) for array in table[:4]]],
-        )
-        rows = [
-            (
-                cursor.lastrowid,
-                tag,
-                pack_raws(column.values),
-                None if column.codes is None else pack_integers(column.codes),
-            )
-            for tag, column in sorted(table.columns.items())
-        ]
-        self._connection.executemany(f"INSERT INTO {self._value} VALUES (?, ?, ?, ?)", rows)
-
-    def delete(self, key: SeriesKey) -> None:
-        """Remove the table of a series; nothing happens where there is none."""
-        found = f"SELECT id FROM {self._series} WHERE {_IS_KEY}"
-        self._connection.execute(f"DELETE FROM {self._value} WHERE series = ({found})", key)
-        self._connection.execute(f"DELETE FROM {self._series} WHERE {_IS_KEY}", key)
-
-    def append(self, key: SeriesKey, table: Table) -> None:
-        """Add rows to a series, new or not."""
-        before = self.read(key)
-        if before is not None:
-            self.delete(key)
-            table = Table.concat([before, table])
-        self.insert(key, table)
-
-    def drop_files(self, gone: set[int]) -> None:
-        """Remove files, and the rows of frames in them."""
-        dropped = np.fromiter(gone, np.int64, len(gone))
-        found = self._connection.execute(f"SELECT patient, study, series, frames, file FROM {self._series}").fetchall()
-        for *parts, count, file in found:
-            lost = np.isin(unpack_integers(file, np.int32, count), dropped)
-            if not lost.any():
-                continue
-            key = SeriesKey(*parts)
-            table = self.read(key)
-            self.delete(key)
-            if table is not None and not lost.all():
-                self.insert(key, table.take(np.flatnonzero(~lost)))
-        self._connection.executemany(f"DELETE FROM {self._file} WHERE id = ?", ((file,) for file in gone))
-
-    def frames(self, key: SeriesKey) -> Frames | None:
-        """Return the rows of a series with their files attached, or None."""
-        table = self.read(key)
-        if table is None:
-            return None
-        numbers = np.unique(table.file[table.file >= 0])
-        rows = self._connection.execute(
-            f"SELECT id, path, size, mtime_ns, inode FROM {self._file} WHERE id BETWEEN ? AND ?",
-            [int(numbers[0]), int(numbers[-1])] if numbers.size else [0, -1],
-        )
-        by_id = {row[0]: row for row in rows}
-        if not by_id.keys() >= set(numbers.tolist()):
-            raise CatalogError("the catalog is damaged: frames of files that it does not list")
-        kept = [by_id[i] for i in numbers.tolist()]
-        files = Files(
-            self._root, [row[1] for row in kept], np.array([row[2:] for row in kept], np.int64).reshape(-1, 3)
-        )
-        # A placeholder has no file: -1 stays -1.
-        file = np.where(table.file < 0, -1, np.searchsorted(numbers, table.file)).astype(np.int32)
-        return Frames(files, file, table.number, table.offset, table.length, table.columns)
+    scan: int
+    paths: list[bytes]
+    changed: set[int]
+    removed: set[int]
+    outcomes: dict[int, Outcome]
+    tables: dict[SeriesKey, Table]
 
 
 class Catalog:
@@ -217,6 +87,8 @@ class Catalog:
         self.lock = threading.RLock()
         self._frames: dict[SeriesKey, Frames | None] = {}
         self._version, self._generation = 0, 0
+        self._is_writing = False
+        self._memory_scan: int | None = None
         self.connection = self._open(self.private / NAME)
         self.root_bytes = os.fsencode(self.root)
         self._series = SeriesTables(self.connection, self.root_bytes)
@@ -232,8 +104,10 @@ class Catalog:
         try:
             connection.execute("PRAGMA trusted_schema=OFF")
             connection.execute("PRAGMA secure_delete=ON")
+            connection.execute("PRAGMA temp_store=MEMORY")
+            connection.execute("PRAGMA fullfsync=ON")
             connection.execute("PRAGMA synchronous=OFF")  # a file that is still empty may be lost
-            connection.execute(f"PRAGMA journal_mode={'TRUNCATE' if is_network(path.parent) else 'WAL'}")
+            _set_journal_mode(connection, "truncate" if is_network(path.parent) else "wal")
             connection.execute("PRAGMA synchronous=NORMAL")
             self._ensure_schema(connection)
         except sqlite3.DatabaseError as error:
@@ -247,21 +121,23 @@ class Catalog:
     @staticmethod
     def _ensure_schema(connection: sqlite3.Connection) -> None:
         """Create the tables in an empty database; refuse one with other tables, triggers or views."""
-        script = package_files(__package__).joinpath("schema.sql").read_text("utf-8")
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                for statement in _statements(script):
-                    connection.execute(statement)
-                connection.execute("INSERT INTO property VALUES ('version', ?)", [VERSION])
-            found = {row[0] for row in connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")}
-            if found != set(_statements(script)):
-                raise CatalogError(f"the catalog is not one that this version of xdicom wrote; {_REMEDY}")
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+        wanted = _statements(package_files(__package__).joinpath("schema.sql").read_text("utf-8"))
+        query = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"
+        found = {row[0] for row in connection.execute(query)}
+        if not found:  # else nothing is locked: another process may be writing
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                    for statement in wanted:
+                        connection.execute(statement)
+                    connection.execute("INSERT INTO property VALUES ('version', ?)", [VERSION])
+                found = {row[0] for row in connection.execute(query)}
+                connection.execute("COMMIT")
+            except BaseException:
+                _roll_back(connection)
+                raise
+        if found != set(wanted):
+            raise CatalogError(f"the catalog is not one that this version of xdicom wrote; {_REMEDY}")
 
     def close(self) -> None:
         """Close the database; a second call does nothing."""
@@ -269,21 +145,62 @@ class Catalog:
             self.connection.close()
 
     @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Let errors of the database be those of this package."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._told(error) from error
+
+    def _told(self, error: sqlite3.Error) -> CatalogError:
+        """Return what SQLite says in our words."""
+        text = f"the catalog of {str(self.root)!r}"
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return CatalogError(f"{text} is busy: {error}; another process scans or edits, try again")
+        is_damaged = code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or not isinstance(
+            error, sqlite3.OperationalError
+        )
+        return CatalogError(f"{text} cannot be used ({error})" + (f"; {_REMEDY}" if is_damaged else ""))
+
+    @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Hold the lock and one transaction: committed at the end, rolled back on any error."""
-        with self._reading():
+        """Hold the lock and one transaction: committed at the end, rolled back on any error. One in another joins it.
+
+        Raises
+        ------
+        CatalogError
+            If the database cannot be written; nothing is in it then.
+        """
+        with self.lock:
+            if self._is_writing:
+                yield self.connection
+                return
             try:
                 self.connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                text = f"the catalog of {str(self.root)!r} is busy: {error}; another process scans or edits, try again"
-                raise CatalogError(text) from error
-            try:
+                self._is_writing = True
                 yield self.connection
                 self.connection.execute("COMMIT")
-            except BaseException:
-                if self.connection.in_transaction:  # SQLite ends it by itself on some errors
-                    self.connection.execute("ROLLBACK")
+            except BaseException as error:
+                _roll_back(self.connection)
+                if isinstance(error, sqlite3.Error):
+                    raise self._told(error) from error
                 raise
+            finally:
+                self._is_writing = False
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Let everything that is read see one committed state, whatever other processes write meanwhile."""
+        with self.lock, self.guarded():
+            if self.connection.in_transaction:
+                yield
+                return
+            self.connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                _roll_back(self.connection)
 
     @contextmanager
     def durably(self) -> Iterator[None]:
@@ -295,6 +212,27 @@ class Catalog:
             finally:
                 self.connection.execute("PRAGMA synchronous=NORMAL")
 
+    def truncate_log(self) -> None:
+        """Let no old values stay in SQLite's log, unless somebody is reading them just now."""
+        with self.lock, suppress(sqlite3.Error):
+            self.connection.execute("PRAGMA busy_timeout=0")
+            try:
+                self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                self.connection.execute(f"PRAGMA busy_timeout={_BUSY_SECONDS * 1000}")
+
+    def property(self, name: str) -> str:
+        """Return a named value, "" where there is none."""
+        row = self.connection.execute("SELECT value FROM main.property WHERE name = ?", [name]).fetchone()
+        return "" if row is None else str(row[0])
+
+    def set_property(self, name: str, value: str) -> None:
+        """Keep a named value, durably; "" removes it."""
+        with self.durably(), self.transaction() as connection:
+            connection.execute("DELETE FROM property WHERE name = ?", [name])
+            if value:
+                connection.execute("INSERT INTO property VALUES (?, ?)", [name, value])
+
     def paths(self) -> list[bytes]:
         """Return the path of every file, DICOM or not."""
         with self.lock:
@@ -302,7 +240,7 @@ class Catalog:
 
     def generation(self) -> int:
         """Return a number that is another one after another process has written into the database."""
-        with self._reading():
+        with self.reading():
             version = self.connection.execute("PRAGMA data_version").fetchone()[0]
             if version != self._version:
                 self._version = version
@@ -310,57 +248,138 @@ class Catalog:
                 self._frames.clear()
             return self._generation
 
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Hold the lock, and tell of a damaged database in our words."""
-        with self.lock:
-            try:
-                yield
-            except sqlite3.DatabaseError as error:
-                raise CatalogError(f"the catalog of {str(self.root)!r} cannot be used ({error}); {_REMEDY}") from error
-
     # -- filling
 
-    def rescan_files(self, paths: Sequence[bytes]) -> None:
-        """Read some files anew, in a transaction of the caller's; those that are gone are dropped."""
-        known = {row[0]: row[1] for row in self.connection.execute("SELECT path, id FROM file")}
-        gone = {known[path] for path in paths if path in known}
+    def scan_again(self, paths: Sequence[bytes]) -> tuple[list[bytes], dict[SeriesKey, Table], dict[int, Outcome]]:
+        """Read some files anew, for `store_again`; those that are gone are left out."""
         there = [path for path in paths if os.path.lexists(os.path.join(self.root_bytes, path))]
-        self._store(self.connection, there, {}, gone, None)
+        return there, *scan_files(self.root_bytes, there)
 
-    def rescan(self, progress: Callable[[int, int], None] | None = None) -> Report:
-        """Read what is new or changed since the last scan, in one transaction.
+    def store_again(
+        self,
+        connection: sqlite3.Connection,
+        paths: Sequence[bytes],
+        scanned: tuple[list[bytes], dict[SeriesKey, Table], dict[int, Outcome]],
+    ) -> None:
+        """Replace what is known of files by what was read anew, in a transaction of the caller's."""
+        known = {row[0]: row[1] for row in connection.execute("SELECT path, id FROM file")}
+        self._store(connection, {known[path] for path in paths if path in known}, *scanned)
+        self._count_scan(connection)
+
+    def rescan(self, progress: Callable[[int, int], None] | None = None, *, in_memory: bool = False) -> Report:
+        """Read what is new or changed since the last scan, and keep it in one transaction.
 
         Parameters
         ----------
         progress
             Called with the number of files read and that to read.
+        in_memory
+            Write nothing: another process is writing, and what is new is for this object only.
 
         Returns
         -------
         Report
         """
+        with self.lock:
+            self.leave_memory()
+            for _ in range(_ATTEMPTS):
+                look = self._look(progress)
+                if self._keep(look, in_memory):
+                    break
+            else:  # others write all the time: keep them out
+                with self.transaction() as connection:
+                    look = self._look(progress)
+                    self._write(connection, look)
+            new = len(look.paths) - len(look.changed)
+            return self._report(self.connection, new, len(look.changed), len(look.removed))
+
+    def _look(self, progress: Callable[[int, int], None] | None) -> _Look:
+        """Compare the folder with the catalog and read what is new; nothing is locked."""
+        with self.reading():
+            scan = self._scan_number()
+            rows = self.connection.execute("SELECT path, id, size, mtime_ns, inode FROM file")
+            known = {row[0]: row[1:] for row in rows}
+            # A save that is not finished has its files half in place: until then they are what they were.
+            pending = {row[0] for row in self.connection.execute("SELECT path FROM job_file")}
+        paths: list[bytes] = []
+        outcomes: dict[int, Outcome] = {}
+        present, changed = set(pending), set()
+        for path, stamp in list_files(self.root_bytes):
+            present.add(path)
+            row = known.get(path)
+            failed = isinstance(stamp, OSError)
+            if path in pending or (row is not None and row[1:] == (_UNREADABLE if failed else stamp)):
+                continue
+            if isinstance(stamp, OSError):
+                reason = f"it cannot be read: {stamp.strerror or stamp}"
+                outcomes[len(paths)] = Outcome(_UNREADABLE, "broken", [reason])
+            paths.append(path)
+            if row is not None:
+                changed.add(row[0])
+        removed = {row[0] for path, row in known.items() if path not in present}
+        wanted = [i for i in range(len(paths)) if i not in outcomes]
+        tables, scanned = scan_files(self.root_bytes, [paths[i] for i in wanted], progress)
+        outcomes.update({wanted[i]: outcome for i, outcome in scanned.items()})
+        ids = np.asarray(wanted, np.int32)
+        tables = {key: table._replace(file=ids[table.file]) for key, table in tables.items()}
+        return _Look(scan, paths, changed, removed, outcomes, tables)
+
+    def _keep(self, look: _Look, in_memory: bool) -> bool:
+        """Keep what was seen, unless another process changed the catalog meanwhile."""
+        if in_memory or not (look.paths or look.removed):
+            with self.reading():
+                if self._scan_number() != look.scan:
+                    return False
+                if look.paths or look.removed:
+                    self._enter_memory()
+                    self._store(self.connection, look.changed | look.removed, look.paths, look.tables, look.outcomes)
+                    self.connection.execute("COMMIT")
+            return True
         with self.transaction() as connection:
-            known = {row[0]: row[1:] for row in connection.execute("SELECT path, id, size, mtime_ns, inode FROM file")}
-            paths: list[bytes] = []
-            outcomes: dict[int, Outcome] = {}
-            present, changed = set(), []
-            for path, stamp in list_files(self.root_bytes):
-                present.add(path)
-                row = known.get(path)
-                failed = isinstance(stamp, OSError)
-                if row is not None and row[1:] == (_UNREADABLE if failed else stamp):
-                    continue
-                if isinstance(stamp, OSError):
-                    reason = f"it cannot be read: {stamp.strerror or stamp}"
-                    outcomes[len(paths)] = Outcome(_UNREADABLE, "broken", [reason])
-                paths.append(path)
-                if row is not None:
-                    changed.append(row[0])
-            removed = [row[0] for path, row in known.items() if path not in present]
-            if paths or removed:
-                self._store(connection, paths, outcomes, {*changed, *removed}, progress)
-            return self._report(connection, len(paths) - len(changed), len(changed), len(removed))
+            if self._scan_number() != look.scan:
+                return False
+            self._write(connection, look)
+        return True
+
+    def _write(self, connection: sqlite3.Connection, look: _Look) -> None:
+        if look.paths or look.removed:
+            self._store(connection, look.changed | look.removed, look.paths, look.tables, look.outcomes)
+            self._count_scan(connection)
+
+    def _scan_number(self) -> int:
+        """Return a number that grows whenever files come, change or go in the catalog, or a save begins."""
+        return int(self.property("generation") or 0)
+
+    def _count_scan(self, connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT OR REPLACE INTO property VALUES ('generation', ?)", [str(self._scan_number() + 1)])
+
+    def begin_job(self, connection: sqlite3.Connection) -> None:
+        """Let scans that are under way look again: files are about to change."""
+        self._count_scan(connection)
+
+    def _enter_memory(self) -> None:
+        """Copy the tables of files into memory, where they stand before those of the folder."""
+        for name in _SHADOWED:
+            row = self.connection.execute("SELECT sql FROM main.sqlite_master WHERE name = ?", [name]).fetchone()
+            self.connection.execute(row[0].replace("CREATE TABLE", "CREATE TEMP TABLE", 1))
+            self.connection.execute(f"INSERT INTO temp.{name} SELECT * FROM main.{name}")
+        self._memory_scan = self._scan_number()
+
+    def leave_memory(self) -> bool:
+        """Use the tables of the folder again; return whether those in memory were used."""
+        with self.lock:
+            if self._memory_scan is None:
+                return False
+            for name in _SHADOWED:
+                self.connection.execute(f"DROP TABLE temp.{name}")
+            self._memory_scan = None
+            self._frames.clear()
+            return True
+
+    def is_outdated(self) -> bool:
+        """Say whether what is in memory is older than the catalog of the folder."""
+        with self.lock:
+            return self._memory_scan is not None and self._memory_scan != self._scan_number()
 
     @staticmethod
     def _report(connection: sqlite3.Connection, new: int, changed: int, removed: int) -> Report:
@@ -370,15 +389,12 @@ class Catalog:
     def _store(
         self,
         connection: sqlite3.Connection,
-        paths: list[bytes],
-        outcomes: dict[int, Outcome],
         gone: set[int],
-        progress: Callable[[int, int], None] | None,
+        paths: Sequence[bytes],
+        tables: Mapping[SeriesKey, Table],
+        outcomes: Mapping[int, Outcome],
     ) -> None:
-        """Scan files and write them into the catalog in place of those that are gone."""
-        wanted = [i for i in range(len(paths)) if i not in outcomes]
-        tables, scanned = scan_files(self.root_bytes, [paths[i] for i in wanted], progress)
-        outcomes.update({wanted[i]: outcome for i, outcome in scanned.items()})
+        """Write files and their frames into the catalog in place of those that are gone."""
         if gone:
             self._series.drop_files(gone)
         first = self._series.next_file()
@@ -389,21 +405,20 @@ class Catalog:
                 for i, path in enumerate(paths)
             ),
         )
-        ids = first + np.asarray(wanted, np.int32)
         for key, table in tables.items():
-            self._series.append(key, table._replace(file=ids[table.file].astype(np.int32)))
+            self._series.append(key, table._replace(file=(table.file + first).astype(np.int32)))
         self._frames.clear()
 
     # -- answering
 
     def keys(self) -> list[SeriesKey]:
         """Return the keys of all series."""
-        with self._reading():
+        with self.reading():
             return self._series.keys()
 
     def frames(self, key: SeriesKey) -> Frames | None:
         """Return the table of one series, or None where the catalog has no such series."""
-        with self._reading():
+        with self.reading():
             self.generation()
             if key not in self._frames:
                 self._frames[key] = self._series.frames(key)
@@ -411,7 +426,7 @@ class Catalog:
 
     def problems(self) -> list[Problem]:
         """Return the files that could not be used, or not in full, each with the reason."""
-        with self._reading():
+        with self.reading():
             rows = self.connection.execute(
                 "SELECT path, problems FROM file"
                 " WHERE status = 'broken' OR (status = 'ok' AND problems <> '') ORDER BY path"
@@ -443,11 +458,30 @@ class Catalog:
 
     def counts(self) -> Report:
         """Return how many files there are, were skipped, are broken."""
-        with self._reading():
+        with self.reading():
             return self._report(self.connection, 0, 0, 0)
 
 
 _REMEDY = "delete it to have the folder scanned anew (unsaved edits in it are lost)"
+
+
+def _set_journal_mode(connection: sqlite3.Connection, mode: str) -> None:
+    """Set how SQLite keeps its promises; SQLite itself does not wait for another process that does so now."""
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while connection.execute("PRAGMA journal_mode").fetchone()[0] != mode:
+        try:
+            connection.execute(f"PRAGMA journal_mode={mode}")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE)
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    """Roll back, unless there is nothing to: after some errors SQLite has done so itself."""
+    if connection.in_transaction:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
 
 
 def _statements(script: str) -> list[str]:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from . import tags
+from .catalog import Problem
+from .columns import Column
 from .edits import HIDDEN, NEW, REMOVED, REPLACED, SAVED, Layer, Overlay
 from .frames import Frames
 from .instance import INSTANCE_UID
@@ -27,7 +29,9 @@ class Change(NamedTuple):
     after: tags.UniqueValues
 
 
-def changes_of(layers: Layers, wanted: Iterable[Layer], overlays: Mapping[Layer, Overlay]) -> list[Change]:
+def changes_of(
+    layers: Layers, wanted: Iterable[Layer], overlays: Mapping[Layer, Overlay], aside: Mapping[Layer, Overlay]
+) -> list[Change]:
     """Return what is staged in some tables, grouped by the series that they are now.
 
     Parameters
@@ -38,6 +42,8 @@ def changes_of(layers: Layers, wanted: Iterable[Layer], overlays: Mapping[Layer,
         Those asked for.
     overlays
         All edits.
+    aside
+        Those whose files changed outside or went; they come last in their series.
     """
     now = {layer: key for key, found in layers.by_key().items() for layer in found}
     grouped: dict[SeriesKey, list[Layer]] = {}
@@ -48,6 +54,10 @@ def changes_of(layers: Layers, wanted: Iterable[Layer], overlays: Mapping[Layer,
         mine = {layer: overlays.get(layer, {}) for layer in group}
         found += [Change(key, what, _NOTHING, _NOTHING) for what in _of_frames(layers, mine, key)]
         found += _of_tags(layers, mine, key)
+        for layer in group:
+            for tag, column in sorted(aside.get(layer, {}).items()):
+                what = f"{label_of(tag)} (set aside: the file changed or went)"
+                found.append(Change(key, what, _NOTHING, _decoded(tag, column)))
     return found
 
 
@@ -66,7 +76,11 @@ def _of_frames(layers: Layers, group: Mapping[Layer, Overlay], key: SeriesKey) -
         yield "removed" if counts[REMOVED] == total else f"{counts[REMOVED]} of {total} frames removed"
     if counts[REPLACED]:
         yield "new pixels"
-    staged = [base for layer in group if layer.kind == NEW and (base := layers.base(layer)) is not None]
+    staged = [
+        base.take(np.flatnonzero(~hidden_rows(base, overlay)))
+        for layer, overlay in group.items()
+        if layer.kind == NEW and (base := layers.base(layer)) is not None
+    ]
     if not staged:
         return
     fresh = sum(_unknown(table, replaced) for table in staged)
@@ -94,3 +108,24 @@ def _of_tags(layers: Layers, group: Mapping[Layer, Overlay], key: SeriesKey) -> 
 
 def _joined(found: Iterable[tags.UniqueValues]) -> tags.UniqueValues:
     return tags.unique(value for values in found for value in values)
+
+
+def problems_of(aside: Mapping[Layer, Overlay]) -> list[Problem]:
+    """Return which edits are set aside, as faults that `problems()` lists."""
+    found = []
+    for layer, overlay in aside.items():
+        names = ", ".join(label_of(tag) for tag in sorted(overlay))
+        reason = f"files changed or went under staged edits of {names}: these are set aside, restore() drops them"
+        found.append(Problem(f"series {layer.key.series}", reason))
+    return found
+
+
+def label_of(tag: int) -> str:
+    """Name what an edit is about."""
+    return {REMOVED: "removed", REPLACED: "new pixels"}.get(tag) or tags.label(tag)
+
+
+def _decoded(tag: int, column: Column | None) -> tags.UniqueValues:
+    """Return the values of an edit that is set aside."""
+    raws = [] if column is None or tag < 0 else column.values
+    return tags.unique([tags.decode(tag, vr, raw) for vr, raw in raws if isinstance(raw, bytes)])

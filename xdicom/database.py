@@ -16,10 +16,11 @@ from . import derive, transfer
 from .array import to_dataarray
 from .conditions import matching_rows
 from .display import Progress, tree_text
-from .errors import EditError, RecordError
+from .errors import EditError, RecordError, StackError
 from .frames import Frames
 from .outline import node_of
 from .placement import affine_of
+from .plotting import plot
 from .records import Record
 from .replacing import replace_images
 from .scan import SeriesKey
@@ -28,6 +29,7 @@ from .store import Store
 from .tags import unique
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from numpy.typing import ArrayLike, NDArray
 
     from .catalog import Problem, Report
@@ -337,6 +339,47 @@ class Series(_BelowDatabase):
         self._require()
         key = SeriesKey(*self._key)
         return Series(self._store, transfer.add_series(self._store, key[:2], values, key))
+
+    def plot(
+        self,
+        dims: Sequence[Any] | str | None = None,
+        *,
+        overlay: Any = None,
+        figure: Figure | None = None,
+        **options: Any,
+    ) -> Figure:
+        """Draw the images of the series; see `xdicom.plotting.plot`.
+
+        Parameters
+        ----------
+        dims
+            As in `to_xarray`. Where they are not given and cannot be inferred, images come by InstanceNumber.
+        overlay
+            A mask over the images, 0 outside: a series or an array on the same grid.
+        figure
+            Drawn into, such as `matplotlib.pyplot.figure()`; by default a new one, which a notebook shows.
+        **options
+            `window`, `colormap`, `limit`, `title`; and along which part of a dim, such as ``EchoTime=4.9``.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        PixelError
+            If the series has no images, or images of different size.
+        GeometryError
+            If the mask lies on another grid.
+        """
+        try:
+            da = self.to_xarray(dims)
+        except StackError:
+            if dims is not None:
+                raise
+            da = self.to_xarray(("frame",))
+        mask = overlay.to_xarray() if isinstance(overlay, Record) else overlay
+        return plot(da, overlay=mask, figure=figure, **options)
 
     def set_xarray(
         self,

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from .anglesets import described, flip_angle_sets, passed_over
 from .creation import database, to_xarray
 from .database import Database, Series
-from .display import Panel, escape, human_size, human_time, montage_png
+from .display import escape, human_size, human_time
 from .errors import MissingPackageError, SaveError
+from .montage import Panel, montage_png
 from .phantom import TISSUES, Phantom
 from .phantomstudy import write_oddities, write_phantom
 from .relaxation import estimate_noise, fit_t1

@@ -1,9 +1,8 @@
-"""What people see: progress on a terminal, a tree of records as text, a montage of images as PNG.
+"""What people see as text: progress on a terminal, a tree of records, sizes and times.
 
 It takes plain data and knows no record, file or tag.
 """
 
-import math
 import os
 import sys
 import threading
@@ -12,21 +11,11 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TextIO
-
-import numpy as np
-from numpy.typing import NDArray
-
-from .errors import MissingPackageError
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from typing import Self, TextIO
 
 _INTERVAL = 0.1  # seconds between two drawings of a bar
 _SHARE = 0.01  # of the time may go into drawing
 _HIDDEN = {"Cc", "Cf", "Cs", "Cn", "Co", "Zl", "Zp"}
-_PANEL_INCHES = 3.6
 
 
 def escape(text: object) -> str:
@@ -273,131 +262,3 @@ def _cut(text: str, width: int) -> str:
     while _columns(text) > width - 1:
         text = text[:-1]
     return text + "…"
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One part of a montage.
-
-    Attributes
-    ----------
-    title
-        What it shows; with the unit of the values, if any.
-    values
-        Shape (rows, columns), or (slices, rows, columns), which are tiled; NaN is left grey.
-    window
-        (low, high) of the colour scale; None takes the 1st and the 99th percentile.
-    colormap
-        A name that matplotlib knows.
-    spacing
-        (row spacing, column spacing) in mm, for the right aspect.
-    """
-
-    title: str
-    values: NDArray[Any]
-    window: tuple[float, float] | None = None
-    colormap: str = "gray"
-    spacing: tuple[float, float] = (1.0, 1.0)
-
-
-def montage_png(path: str | os.PathLike[str], panels: Sequence[Panel]) -> None:
-    """Write panels side by side, each with its colour bar, as a PNG file.
-
-    Parameters
-    ----------
-    path
-        The file; replaced if it exists.
-    panels
-        At least one.
-
-    Raises
-    ------
-    MissingPackageError
-        Matplotlib is not installed.
-    ValueError
-        An array has neither two nor three dimensions, or is empty.
-    """
-    tiles = [tiled(panel.values) for panel in panels]
-    heights = [
-        tile.shape[0] * panel.spacing[0] / (tile.shape[1] * panel.spacing[1])
-        for tile, panel in zip(tiles, panels, strict=True)
-    ]
-    height = _PANEL_INCHES * min(max(heights), 3.0) + 0.9  # title and colour bar
-    figure = _figure(_PANEL_INCHES * len(panels), height)
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axis, tile, panel in zip(axes, tiles, panels, strict=True):
-        _draw_panel(figure, axis, tile, panel)
-    figure.savefig(path, format="png", bbox_inches="tight", pad_inches=0.05)
-
-
-def _figure(width: float, height: float) -> "Figure":
-    """Return an empty figure of its own, in inches, that leaves the state of pyplot alone."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingPackageError(
-            'no matplotlib is installed, and pictures need it: pip install "xdicom[all]"'
-        ) from error
-    figure = Figure(figsize=(width, height), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _draw_panel(figure: "Figure", axis: "Axes", tile: NDArray[Any], panel: Panel) -> None:
-    """Draw one panel and its colour bar."""
-    from matplotlib import colormaps
-
-    low, high = percentiles(tile) if panel.window is None else panel.window
-    colours = colormaps[panel.colormap].with_extremes(bad="0.75")
-    image = axis.imshow(
-        np.ma.masked_invalid(tile),
-        cmap=colours,
-        vmin=low,
-        vmax=high,
-        aspect=panel.spacing[0] / panel.spacing[1],
-        interpolation="nearest",
-    )
-    axis.set_title(escape(panel.title).replace("$", r"\$"), fontsize=9)
-    axis.set_axis_off()
-    figure.colorbar(image, ax=axis, orientation="horizontal", fraction=0.05, pad=0.02).ax.tick_params(labelsize=7)
-
-
-def tiled(values: NDArray[Any]) -> NDArray[Any]:
-    """Return slices laid out in a rectangle that is about as many tiles high as wide.
-
-    Parameters
-    ----------
-    values
-        Shape (rows, columns), returned as float, or (slices, rows, columns).
-
-    Returns
-    -------
-    numpy.ndarray
-        Float, shape (tiles down * rows, tiles across * columns); tiles without a slice are NaN.
-
-    Raises
-    ------
-    ValueError
-        There are neither two nor three dimensions, or no elements.
-    """
-    stack = np.asarray(values, dtype=np.result_type(values, np.float32))
-    if stack.ndim not in (2, 3) or not stack.size:
-        raise ValueError(f"an image has shape (rows, columns) or (slices, rows, columns), not {stack.shape}")
-    if stack.ndim == 2:
-        return stack
-    count, rows, columns = stack.shape
-    across = math.ceil(math.sqrt(count))
-    down = math.ceil(count / across)
-    full = np.full((down * across, rows, columns), np.nan, stack.dtype)
-    full[:count] = stack
-    return full.reshape(down, across, rows, columns).swapaxes(1, 2).reshape(down * rows, across * columns)
-
-
-def percentiles(values: NDArray[Any]) -> tuple[float, float]:
-    """Return a window from the 1st to the 99th percentile of the finite values, never of zero width."""
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        return 0.0, 1.0
-    low, high = np.percentile(finite, (1, 99))
-    return (float(low), float(high)) if high > low else (float(low), float(low) + 1.0)

@@ -7,49 +7,30 @@ known here.
 import os
 import shutil
 import sqlite3
-import struct
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
-from .catalog import Catalog, Problem, SeriesTables
+from .catalog import Catalog, Problem
 from .columns import Column, Known, Raw
+from .errors import CatalogError
+from .folder import PRIVATE_NAME
 from .frames import Frames
-from .packing import pack_integers, pack_raws, unpack_integers, unpack_raws
+from .instance import INSTANCE_UID, uid_hash
+from .overlays import GONE, HIDDEN, NEW, REMOVED, REPLACED, SAVED, TOKEN, Layer, Overlay, Overlays
 from .scan import SeriesKey
+from .seriestables import SeriesTables
 from .source import Stamp
 from .staging import Progress, StagedArray, keep_file, stage_array
 from .tables import Table
 from .writer import flush_directory
 
 PIXELS_FOLDER = "edits.zarr"
-
-
-SAVED, NEW = 0, 1
-# A pseudo-tag: the rows that have a value are removed.
-REMOVED = -16
-# The rows that have a value give way to staged ones with the same SOPInstanceUID.
-REPLACED = -17
-HIDDEN = (REMOVED, REPLACED)
-# Of staged frames: the token that marks the saved rows which are removed for them or give way.
-TOKEN = -18
-# In place of such a token: removed for good.
-GONE: Raw = ("", b"1")
-
-
-class Layer(NamedTuple):
-    """A table that edits are laid over: that of a series in the catalog (SAVED) or a staged one (NEW)."""
-
-    kind: int
-    key: SeriesKey
-
-
-Overlay = dict[int, Column | None]
 
 
 class Edits:
@@ -65,7 +46,10 @@ class Edits:
         self._catalog = catalog
         self._tables = SeriesTables(catalog.connection, catalog.root_bytes, "staged_")
         self._frames: dict[SeriesKey, Frames | None] = {}
-        self._overlays: dict[Layer, Overlay] | None = None
+        self._overlays = Overlays(catalog, self._base)
+
+    def _base(self, layer: Layer) -> Frames | None:
+        return self._catalog.frames(layer.key) if layer.kind == SAVED else self.frames(layer.key)
 
     def keys(self) -> list[SeriesKey]:
         """Return the keys of everything staged; those of new patients and studies end in ""."""
@@ -80,16 +64,40 @@ class Edits:
             return self._frames[key]
 
     def overlays(self) -> dict[Layer, Overlay]:
-        """Return the edited columns of every table that has some; None where an element is removed."""
-        with self._catalog.lock:
-            if self._overlays is None:
-                self._overlays = {}
-                for kind, *parts, tag, raws, codes in self._catalog.connection.execute("SELECT * FROM edit"):
-                    layer = Layer(kind, SeriesKey(*parts))
-                    rows = None if codes is None else _unpacked_codes(codes)
-                    column = None if raws is None else Column(unpack_raws(raws), rows)
-                    self._overlays.setdefault(layer, {})[tag] = column
-            return self._overlays
+        """Return the edited columns of every table as it is now; None where an element is removed.
+
+        Staged rows that are new pixels of a file that changed outside or went are hidden as if they were removed.
+        """
+        aligned, aside = self._overlays.aligned(), self._overlays.aside_uids()
+        if not aside:
+            return aligned
+        found = dict(aligned)
+        for key in self.keys():
+            frames, layer = self.frames(key), Layer(NEW, key)
+            if frames is not None and (rows := self._has_uid(frames, aside)).any():
+                hidden = Column([("", b"1")], np.where(rows, 0, -1).astype(np.int32))
+                found[layer] = {**found.get(layer, {}), REMOVED: hidden}
+        return found
+
+    def aside(self) -> dict[Layer, Overlay]:
+        """Return the edits whose files changed outside or went; only dropping them ends that."""
+        return self._overlays.aside()
+
+    def layers(self) -> list[Layer]:
+        """Return the tables that have edits, set aside or not."""
+        return list(dict.fromkeys([*self.overlays(), *self.aside()]))
+
+    def has_files(self, key: SeriesKey) -> bool:
+        """Say whether a staged record has more than its placeholder."""
+        frames = self.frames(key)
+        return frames is not None and bool((frames.file >= 0).any())
+
+    @staticmethod
+    def _has_uid(frames: Frames, hashes: set[int]) -> NDArray[np.bool_]:
+        if not hashes:
+            return np.zeros(len(frames), bool)
+        values, codes = frames.column(INSTANCE_UID)
+        return np.array([*(uid_hash(str(value)) in hashes for value in values), False], bool)[codes]
 
     def set_columns(
         self, changes: Mapping[Layer, Overlay], undone: Mapping[Layer, Iterable[int]], gone: Iterable[Layer] = ()
@@ -105,48 +113,71 @@ class Edits:
         gone
             Staged tables that are dropped.
         """
-        with self._catalog.transaction() as connection:
+        with self._changing() as connection:
             for layer, dropped in undone.items():
-                self._forget_columns(connection, [layer], dropped)
-            self._write_columns(connection, changes)
-            self.forget_within(connection, gone)
-        self.refresh()
-
-    def forget_columns(self, layers: Iterable[Layer], wanted: Iterable[int] | None = None) -> None:
-        """Drop the edits of tables, or those of some tags."""
-        with self._catalog.transaction() as connection:
-            self._forget_columns(connection, layers, wanted)
-        self._overlays = None
-
-    @staticmethod
-    def _forget_columns(
-        connection: sqlite3.Connection, layers: Iterable[Layer], wanted: Iterable[int] | None = None
-    ) -> None:
-        for layer in layers:
-            if wanted is None:
-                connection.execute(f"DELETE FROM edit WHERE {_IS_LAYER}", [layer.kind, *layer.key])
-            else:
-                rows = [(layer.kind, *layer.key, tag) for tag in wanted]
-                connection.executemany(f"DELETE FROM edit WHERE {_IS_LAYER} AND tag = ?", rows)
+                self._overlays.drop(connection, [layer], dropped)
+            self._overlays.write(connection, changes)
+            self._forget_within(connection, gone)
 
     def forget(self, layers: Iterable[Layer]) -> None:
         """Drop the edits of tables and, where they are staged, these tables; their pixels are swept later."""
-        with self._catalog.transaction() as connection:
-            self.forget_within(connection, list(layers))
-        self.refresh()
+        with self._changing() as connection:
+            self._forget_within(connection, layers)
 
-    def forget_within(self, connection: sqlite3.Connection, layers: Iterable[Layer]) -> None:
-        """Drop edits and staged tables in a transaction of the caller's."""
+    def _forget_within(self, connection: sqlite3.Connection, layers: Iterable[Layer]) -> None:
         for layer in layers:
-            self._forget_columns(connection, [layer])
+            self._overlays.drop(connection, [layer])
             if layer.kind == NEW:
+                self._drop_table(connection, layer.key)
+
+    @contextmanager
+    def _changing(self) -> Iterator[sqlite3.Connection]:
+        """Hold one transaction, whose outcome is read anew."""
+        try:
+            with self._catalog.transaction() as connection:
+                yield connection
+        finally:
+            self.refresh()
+
+    def _drop_table(self, connection: sqlite3.Connection, key: SeriesKey) -> None:
+        self._tables.delete(key)
+        connection.execute("DELETE FROM follows WHERE (patient, study, series) = (?, ?, ?)", key)
+
+    def settle_within(
+        self, connection: sqlite3.Connection, layers: Iterable[Layer], paths: set[bytes], uids: set[str]
+    ) -> None:
+        """Drop what a save made permanent, in a transaction of the caller's and before the catalog learns of it.
+
+        Parameters
+        ----------
+        layers
+            The tables that were saved.
+        paths, uids
+            Of the files that could not be put in place: their edits stay, as do those set aside.
+        """
+        failed = {uid_hash(uid) for uid in uids} | self._overlays.aside_uids()
+        for layer in layers:
+            if layer.kind == SAVED:
+                self._overlays.settle(connection, layer, paths.__contains__)
+                continue
+            table = self._tables.read(layer.key)
+            frames = self.frames(layer.key)
+            stays = np.zeros(0, bool) if frames is None else self._has_uid(frames, failed)
+            if table is None or frames is None or not stays.any():
+                self._overlays.drop(connection, [layer])
+                self._drop_table(connection, layer.key)
+            else:
                 self._tables.delete(layer.key)
-                connection.execute("DELETE FROM follows WHERE (patient, study, series) = (?, ?, ?)", layer.key)
+                self._tables.insert(layer.key, table.take(np.flatnonzero(stays | (frames.file < 0))))
 
     def refresh(self) -> None:
         """Read everything anew when it is next asked for."""
-        self._overlays = None
+        self._overlays.refresh()
         self._frames.clear()
+
+    def realign(self) -> None:
+        """Lay the edits out anew, after files came, changed or went."""
+        self._overlays.refresh()
 
     def keep_files(self, files: Iterable[tuple[bytes, Stamp]]) -> dict[bytes, tuple[bytes, Stamp]]:
         """Put files, which others may rewrite or remove, beside the staged pixels as well.
@@ -189,17 +220,13 @@ class Edits:
                 found |= dict(zip(_absolute(frames), stamps, strict=True))
         return found
 
-    def point_to(self, kept: Mapping[bytes, tuple[bytes, Stamp]]) -> None:
-        """Let staged tables point into other files of the same content."""
-        rows = [(path, *stamp, old) for old, (path, stamp) in kept.items()]
-        with self._catalog.transaction() as connection:
-            connection.executemany(
-                "UPDATE staged_file SET path = ?, size = ?, mtime_ns = ?, inode = ? WHERE path = ?", rows
-            )
-        self.refresh()
-
     def sweep(self) -> None:
         """Remove staged pixels that nothing refers to; for the writer only."""
+        folder = self._catalog.private / PIXELS_FOLDER
+        if not folder.is_dir() or not any(folder.iterdir()):
+            return
+        with self._catalog.transaction():
+            self._tables.drop_unused_files()
         for array in self._orphans():
             shutil.rmtree(array, ignore_errors=True)
 
@@ -208,7 +235,7 @@ class Edits:
         folder = self._catalog.private / PIXELS_FOLDER
         with self._catalog.lock:
             tables = [table for key in self.keys() if (table := self._tables.frames(key)) is not None]
-        used = {os.fsdecode(path) for table in tables for path in table.files.paths}
+        used = {os.fsdecode(path) for table in tables for path in _absolute(table)}
         arrays = folder.iterdir() if folder.is_dir() else ()
         return [array for array in arrays if not any(path.startswith(f"{array}{os.sep}") for path in used)]
 
@@ -225,6 +252,21 @@ class Edits:
             if stamp_of(path) != stamp
         ]
         return [*orphans, *lost]
+
+    def keep_sources(self, connection: sqlite3.Connection, kept: Mapping[bytes, tuple[bytes, Stamp]]) -> None:
+        """Let staged frames read files that a save takes away by other names, in a transaction of the caller's."""
+        here = os.path.join(self._catalog.root_bytes, b"")
+        rows = [(path.removeprefix(here), *stamp, old) for old, (path, stamp) in kept.items()]
+        connection.executemany(
+            "UPDATE staged_file SET path = ?, size = ?, mtime_ns = ?, inode = ? WHERE path = ?", rows
+        )
+
+    def sources(self) -> dict[bytes, Stamp]:
+        """Return the user's files that staged frames read, relative to the folder, with their stamps."""
+        with self._catalog.lock:
+            rows = self._catalog.connection.execute("SELECT path, size, mtime_ns, inode FROM staged_file")
+            found = {row[0]: Stamp(*row[1:]) for row in rows}
+        return {path: stamp for path, stamp in found.items() if not path.startswith((PRIVATE_NAME.encode(), b"/"))}
 
     def source_of(self, key: SeriesKey) -> SeriesKey | None:
         """Return the series that a new series follows, or None."""
@@ -251,7 +293,7 @@ class Edits:
         columns = {tag: Column([raw]) for tag, raw in header.items()}
         nothing, nowhere = np.zeros(1, np.int32), np.full(1, -1, np.int64)
         table = Table(np.full(1, -1, np.int32), nothing, nowhere, nowhere, columns)
-        with self._catalog.transaction() as connection:
+        with self._changing() as connection:
             self._tables.append(key, table)
             if source is not None:
                 connection.execute("INSERT OR REPLACE INTO follows VALUES (?, ?, ?, ?, ?, ?)", [*key, *source])
@@ -260,12 +302,14 @@ class Edits:
     def stage_pixels(self, array: da.Array, frame_ndim: int = 2, progress: Progress | None = None) -> StagedArray:
         """Write pixels where staged ones are kept; nothing refers to them until `stage_frames`."""
         folder = self._catalog.private / PIXELS_FOLDER
-        folder.mkdir(mode=0o700, exist_ok=True)
         target = folder / uuid.uuid4().hex
         try:
+            folder.mkdir(mode=0o700, exist_ok=True)
             return stage_array(array, target, frame_ndim, progress)
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(target, ignore_errors=True)
+            if type(error) is OSError:
+                raise CatalogError(f"the pixels cannot be staged: {error.strerror or error}") from error
             raise
 
     def stage_frames(
@@ -288,40 +332,31 @@ class Edits:
         instead
             Staged tables whose place the frames take.
         """
-        with self._catalog.transaction() as connection:
-            self.forget_within(connection, instead)
+        with self._changing() as connection:
+            self._forget_within(connection, instead)
             self._append(key, frames)
-            self._write_columns(connection, hidden or {})
-        self.refresh()
+            self._overlays.write(connection, hidden or {})
 
     def settle_keys(self, moved: Mapping[Layer, tuple[SeriesKey, Frames]]) -> None:
         """Write staged tables anew, edits included, under the keys that these have given them."""
-        with self._catalog.transaction() as connection:
+        with self._changing() as connection:
             sources = {key: self.source_of(layer.key) for layer, (key, _) in moved.items()}
-            self.forget_within(connection, moved)
+            self._forget_within(connection, moved)
             for key, frames in moved.values():
                 self._append(key, frames)
             followed = [(*key, *source) for key, source in sources.items() if source is not None]
             connection.executemany("INSERT OR REPLACE INTO follows VALUES (?, ?, ?, ?, ?, ?)", followed)
-        self.refresh()
 
     def _append(self, key: SeriesKey, frames: Frames) -> None:
         stamps = [tuple(row) for row in frames.files.stamps.tolist()]
-        first = self._tables.add_files(list(zip(_absolute(frames), stamps, strict=True)))  # type: ignore[arg-type]
+        first = self._tables.add_files(list(zip(self._relative(frames), stamps, strict=True)))  # type: ignore[arg-type]
         file = np.where(frames.file < 0, -1, frames.file + np.int32(first)).astype(np.int32)
         self._tables.append(key, Table(file, frames.number, frames.offset, frames.length, frames.columns))
 
-    @staticmethod
-    def _write_columns(connection: sqlite3.Connection, changes: Mapping[Layer, Overlay]) -> None:
-        rows = [
-            (layer.kind, *layer.key, tag, *_packed(column))
-            for layer, overlay in changes.items()
-            for tag, column in overlay.items()
-        ]
-        connection.executemany("INSERT OR REPLACE INTO edit VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
-
-
-_COUNT = struct.Struct("<L")
+    def _relative(self, frames: Frames) -> list[bytes]:
+        """Return the paths of files: relative where they are in the folder, which may be moved, else absolute."""
+        here = os.path.join(self._catalog.root_bytes, b"")
+        return [path.removeprefix(here) for path in _absolute(frames)]
 
 
 def stamp_of(path: bytes) -> Stamp | None:
@@ -332,24 +367,9 @@ def stamp_of(path: bytes) -> Stamp | None:
         return None
 
 
-_IS_LAYER = "kind = ? AND patient = ? AND study = ? AND series = ?"
-
-
-def _packed(column: Column | None) -> tuple[bytes | None, bytes | None]:
-    if column is None:
-        return None, None
-    codes = None if column.codes is None else _COUNT.pack(len(column.codes)) + pack_integers(column.codes)
-    return pack_raws(column.values), codes
-
-
-def _unpacked_codes(blob: bytes) -> NDArray[np.int32]:
-    return unpack_integers(blob[_COUNT.size :], np.int32, _COUNT.unpack_from(blob)[0])
-
-
 def _absolute(frames: Frames) -> list[bytes]:
     """Return the paths of files, which os.path.join takes as they are."""
-    root = Path(frames.files.root.decode("utf-8", "surrogateescape"))
-    return [bytes(root / path.decode("utf-8", "surrogateescape")) for path in frames.files.paths]
+    return [os.path.join(frames.files.root, path) for path in frames.files.paths]
 
 
 def inline(frames: Frames) -> dict[int, Column]:
@@ -365,3 +385,6 @@ def inline(frames: Frames) -> dict[int, Column]:
         else:
             columns[tag] = frames.columns[tag]
     return columns
+
+
+__all__ = ["GONE", "HIDDEN", "NEW", "REMOVED", "REPLACED", "SAVED", "TOKEN", "Edits", "Layer", "Overlay", "inline"]

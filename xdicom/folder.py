@@ -57,12 +57,29 @@ def _is_ours(folder: Path) -> bool:
     return stat.S_ISDIR(status.st_mode) and owned and os.access(folder, os.W_OK)
 
 
-def _cache_folder(root: Path) -> Path:
+def _cache_path(root: Path) -> Path:
     name = hashlib.blake2b(os.fsencode(root.resolve()), digest_size=16).hexdigest()
-    folder = Path(user_cache_dir("xdicom", appauthor=False)) / name
+    return Path(user_cache_dir("xdicom", appauthor=False)) / name
+
+
+def _cache_folder(root: Path) -> Path:
+    folder = _cache_path(root)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
     return folder
+
+
+def private_folders_above(path: bytes) -> Iterator[bytes]:
+    """Yield the private folders, in the data or in the user's cache, that may know of a file, innermost first."""
+    folder = os.path.dirname(os.path.abspath(path))
+    while True:
+        cached = os.fsencode(_cache_path(Path(os.fsdecode(folder))))
+        for private in (os.path.join(folder, PRIVATE_NAME.encode()), cached):
+            if os.path.isdir(private):
+                yield private
+        if folder == os.path.dirname(folder):
+            return
+        folder = os.path.dirname(folder)
 
 
 def is_network(folder: Path) -> bool:

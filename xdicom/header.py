@@ -9,10 +9,8 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import pydicom
@@ -34,6 +32,7 @@ from .walker import (
     SEQUENCE_END,
     UNDEFINED,
     VRS,
+    Element,
     ItemElement,
     Layout,
     NeedMoreError,
@@ -59,15 +58,6 @@ _WIDTHS = {
 }
 # warnings.catch_warnings is not safe with threads.
 _PYDICOM = threading.Lock()
-
-
-class Element(NamedTuple):
-    """Where the value of one element lies: tag, VR ("" in implicit VR), offset and length in bytes."""
-
-    tag: int
-    vr: str
-    offset: int
-    length: int
 
 
 @dataclass
@@ -112,12 +102,10 @@ class Header:
         """The pixel data element, or None."""
         return self.layout.pixels
 
-    @cached_property
-    def elements(self) -> dict[int, Element]:
+    @property
+    def elements(self) -> Mapping[int, Element]:
         """Top-level elements before the pixels by tag, group 2 included; of duplicates the last."""
-        layout = self.layout
-        rows = zip(layout.tags, layout.vrs, layout.offsets, layout.lengths, strict=True)
-        return {row[0]: Element(*row) for row in rows}
+        return self.layout.elements
 
     def raw(self, tag: int) -> bytes:
         """Return the raw value, little endian; KeyError where the file has no such element."""

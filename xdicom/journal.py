@@ -4,26 +4,36 @@ Files are written and flushed aside first; one SQLite transaction is the point o
 next finishes what was interrupted after it. What is in the files is not its business.
 """
 
-import ctypes
 import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from .catalog import Catalog
 from .edits import Edits, Layer
 from .errors import SaveError
+from .flushing import flush_all
+from .folder import PRIVATE_NAME
+from .instance import uid_hash
 from .naming import inside
+from .replaced import note_replaced
 from .scan import SeriesKey
 from .source import Stamp
 from .writer import Block, flush_directory
 
 TEMPORARY = "tmp"
-_SEVERAL = 8
+_ELSEWHERE = "temporary folders elsewhere"
+_BLOCK = 4 << 20
 _NO_STAMP = Stamp(-1, -1, -1)
+_ATTEMPTS, _PAUSE = 3, 0.1
+_ORDER = {"create": 0, "replace": 1, "remove": 2}
 
 Progress = Callable[[int, int], None]
 
@@ -41,23 +51,27 @@ class Work(NamedTuple):
         Of the file as it was scanned; that of a new one does not count.
     content
         Gives the bytes of the new file.
+    instance
+        SOPInstanceUID of staged frames that the file is written from.
     """
 
     action: str
     path: bytes
     stamp: Stamp
     content: Callable[[], Iterator[Block]] | None
+    instance: str = ""
 
 
 class _Row(NamedTuple):
+    """One file of a job; `temp` is b"" where a file is removed, and relative to the private folder if it is in it."""
+
     path: bytes
     temp: bytes
     action: str
-    size: int
+    instance: str
     digest: bytes
-    old_size: int
-    old_mtime_ns: int
-    old_inode: int
+    old: Stamp
+    new: Stamp
 
 
 class Journal:
@@ -72,6 +86,7 @@ class Journal:
     def __init__(self, catalog: Catalog, edits: Edits) -> None:
         self._catalog, self._edits = catalog, edits
         self._root = catalog.root_bytes
+        self._private = os.fsencode(catalog.private)
         self._folder = catalog.private / TEMPORARY
 
     def save(self, works: Sequence[Work], layers: Iterable[Layer], progress: Progress | None = None) -> None:
@@ -89,85 +104,158 @@ class Journal:
         Raises
         ------
         SaveError
-            If a file cannot be written, or is not the one any more that was scanned; nothing has changed then.
+            If a file cannot be written, or is not the one any more that was scanned; nothing has changed then. Also if
+            files could not be put in place afterwards; the text says what became of the save.
         """
+        ordered = sorted(works, key=lambda work: _ORDER[work.action])
         try:
-            rows = self._prepare(works, progress)
-            self._commit_ready(rows, layers)
+            rows = self._prepare(ordered, progress)
+            kept = self._keep_sources(rows)
+            self._commit_ready(rows, layers, kept)
         except BaseException as error:
-            self.sweep()
+            self._sweep()
             if isinstance(error, OSError) and not isinstance(error, SaveError):
                 raise SaveError(f"nothing was saved, edits are still staged: {error.strerror or error}") from error
             raise
-        self._finish(rows)
+        failed = self._finish_surely(rows)
+        if failed:
+            raise SaveError(_refusal(failed, len(rows)))
 
     def recover(self) -> None:
-        """Finish a save that was interrupted after its point of no return, and sweep up what others left."""
+        """Finish a save that was interrupted after its point of no return, and sweep up what others left.
+
+        Raises
+        ------
+        OSError
+            If files cannot be put in place.
+        """
         rows = self._rows()
         if rows:
-            self._finish(rows)
-        self.sweep()
+            states = [self._state(row, verify=True) for row in rows]
+            if "lost" in states and "placed" not in states:
+                # Its commit was reported as failed, and its files were swept; or a disk lost what it had flushed.
+                self._forget_job()
+            else:
+                self._finish(rows, verify=True)
+        self._sweep()
 
     def is_pending(self) -> bool:
         """Say whether a save waits to be finished."""
         return bool(self._rows())
 
-    def sweep(self) -> None:
+    def is_untidy(self) -> bool:
+        """Say whether an earlier save left something."""
+        return self._folder.exists() or self.is_pending() or bool(self._elsewhere())
+
+    def _sweep(self) -> None:
         """Remove temporary files that no job refers to."""
-        if not self._rows():
+        with suppress(OSError):  # the next sweeps then
+            if self.is_pending():
+                return
             shutil.rmtree(self._folder, ignore_errors=True)
+            elsewhere = self._elsewhere()
+            for folder in elsewhere:
+                shutil.rmtree(folder, ignore_errors=True)
+                with suppress(OSError):  # it is the private folder of another database
+                    os.rmdir(os.path.dirname(folder))
+            if elsewhere:
+                self._catalog.set_property(_ELSEWHERE, "")
+
+    def _elsewhere(self) -> list[str]:
+        """Return the folders of temporary files on other file systems than that of the private folder."""
+        with self._catalog.reading():
+            found = self._catalog.property(_ELSEWHERE)
+        return [os.fsdecode(bytes.fromhex(each)) for each in found.split()]
 
     def _rows(self) -> list[_Row]:
-        with self._catalog.lock:
-            return [_Row(*row) for row in self._catalog.connection.execute("SELECT * FROM job_file ORDER BY path")]
+        with self._catalog.reading():
+            found = self._catalog.connection.execute("SELECT * FROM job_file").fetchall()
+        rows = [_Row(*row[:5], Stamp(*row[5:8]), Stamp(*row[8:])) for row in found]  # type: ignore[call-arg]
+        return sorted(rows, key=lambda row: (_ORDER[row.action], row.path))
 
     # -- before the point of no return
 
     def _prepare(self, works: Sequence[Work], progress: Progress | None) -> list[_Row]:
         """Write every new file aside, flushed, and check that each target is still the file that was scanned."""
-        self._folder.mkdir(mode=0o700, exist_ok=True)
+        _refuse_twice(works)
+        self._refuse_outside(works)
+        for work in works:  # again when all is written, but who waits for nothing is told at once
+            self._check_target(work)
+        folders = self._make_folders(works)
         rows = []
         for number, work in enumerate(works):
-            rows.append(self._write(work, self._folder / str(number)))
+            rows.append(self._write(work, folders[self._device(work.path)[0]] / str(number)))
             if progress:
                 progress(number + 1, len(works))
-        _flush_all([Path(os.fsdecode(row.temp)) for row in rows if row.action != "remove"], self._folder)
+        for folder in folders.values():
+            inside_it = os.path.join(os.fsencode(folder), b"")
+            temps = [self._temp(row) for row in rows if row.temp]
+            flush_all([temp for temp in temps if temp.startswith(inside_it)], folder)
+            for each in list(folder.parents)[:3]:
+                flush_directory(each)
         for work in works:
             self._check_target(work)
         return rows
 
-    def _write(self, work: Work, temp: Path) -> _Row:
-        digest, size = hashlib.blake2b(digest_size=16), 0
-        if work.content is not None:
-            descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
-            try:
-                for block in work.content():
-                    digest.update(block)
-                    view = memoryview(block)
-                    while view:
-                        view = view[os.write(descriptor, view) :]
-                    size += len(block)
-                self._take_mode(work, descriptor)
-            finally:
-                os.close(descriptor)
-        return _Row(work.path, os.fsencode(temp), work.action, size, digest.digest(), *work.stamp)
+    def _make_folders(self, works: Sequence[Work]) -> dict[int, Path]:
+        """Make a folder for new files on each file system that they go to: no file can be moved between these."""
+        name = uuid.uuid4().hex
+        found = {os.stat(self._private).st_dev: self._folder / name}
+        for device, place in {self._device(work.path) for work in works}:
+            found.setdefault(device, Path(os.fsdecode(place), PRIVATE_NAME, name))
+        elsewhere = [folder for folder in found.values() if folder.parent != self._folder]
+        if elsewhere:  # told before they are made, so that they are found after a crash
+            self._catalog.set_property(_ELSEWHERE, " ".join(os.fsencode(folder).hex() for folder in elsewhere))
+        for folder in found.values():
+            folder.mkdir(mode=0o700, parents=True)
+        return found
 
-    def _take_mode(self, work: Work, descriptor: int) -> None:
-        """Give a new file the mode and owner of the old one, or those that new files get."""
-        if not hasattr(os, "fchmod"):
-            return
-        if work.action == "create":
-            umask = os.umask(0)
-            os.umask(umask)
-            os.fchmod(descriptor, 0o666 & ~umask)
-            return
-        status = os.lstat(self._target(work.path))
-        os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
-        if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
-            os.fchown(descriptor, status.st_uid, status.st_gid)
+    def _device(self, path: bytes) -> tuple[int, bytes]:
+        """Return the file system that a file is or will be on, and its innermost folder that is there."""
+        place = os.path.dirname(self._target(path))
+        while not os.path.isdir(place):
+            place = os.path.dirname(place)
+        return os.stat(place).st_dev, place
+
+    def _write(self, work: Work, temp: Path) -> _Row:
+        if work.content is None:
+            return _Row(work.path, b"", work.action, work.instance, b"", work.stamp, _NO_STAMP)
+        digest, size = hashlib.blake2b(digest_size=16), 0
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        # A new file gets the mode that the umask gives; nobody else can look into the folder meanwhile.
+        descriptor = os.open(temp, flags, 0o666 if work.action == "create" else 0o600)
+        try:
+            for block in work.content():
+                digest.update(block)
+                view = memoryview(block)
+                while view:
+                    view = view[os.write(descriptor, view) :]
+                size += len(block)
+            if work.action == "replace":
+                _take_owner(self._target(work.path), descriptor)
+            new = Stamp.of(os.fstat(descriptor))
+        finally:
+            os.close(descriptor)
+        if new.size != size:
+            raise SaveError(f"of {os.fsdecode(work.path)!r} {new.size} bytes were written, expected {size}")
+        name = os.fsencode(temp).removeprefix(os.path.join(self._private, b""))
+        return _Row(work.path, name, work.action, work.instance, digest.digest(), work.stamp, new)
 
     def _target(self, path: bytes) -> bytes:
         return os.path.join(self._root, path)
+
+    def _temp(self, row: _Row) -> bytes:
+        return os.path.join(self._private, row.temp)
+
+    def _refuse_outside(self, works: Sequence[Work]) -> None:
+        """Refuse folders that a link leads out of the database, or where nothing can be put in place."""
+        for folder in {os.path.dirname(work.path) for work in works}:
+            inside(os.fsdecode(self._root), os.fsdecode(folder))
+            place = self._target(folder)
+            while not os.path.lexists(place):
+                place = os.path.dirname(place)
+            if not os.access(place, os.W_OK | os.X_OK):
+                raise SaveError(f"{os.fsdecode(place)!r} cannot be written: nothing was saved, edits are still staged")
 
     def _check_target(self, work: Work) -> None:
         name = os.fsdecode(work.path)
@@ -175,104 +263,187 @@ class Journal:
             status = os.lstat(self._target(work.path))
         except FileNotFoundError:
             if work.action == "create":
-                inside(os.fsdecode(self._root), name)
                 return
-            raise SaveError(
-                f"{name!r} has gone since it was scanned: nothing was saved; rescan() shows what is there"
-            ) from None
+            text = f"{name!r} has gone since it was scanned: nothing was saved; rescan() shows what is there"
+            raise SaveError(text) from None
         if work.action == "create":
-            raise SaveError(f"{name!r} is there already: nothing was saved")
+            raise SaveError(f"{name!r} is there already: nothing was saved; rescan() shows what it is")
         if stat.S_ISLNK(status.st_mode):
             raise SaveError(f"{name!r} is a link: saving would replace it; nothing was saved")
         if Stamp.of(status) != work.stamp:
             raise SaveError(f"{name!r} changed since it was scanned: nothing was saved; rescan() shows what is there")
 
-    def _commit_ready(self, rows: Sequence[_Row], layers: Iterable[Layer]) -> None:
+    def _keep_sources(self, rows: Sequence[_Row]) -> dict[bytes, tuple[bytes, Stamp]]:
+        """Give files that go second names, where staged frames of other series are read from them."""
+        wanted = self._edits.sources()
+        # Where the stamps differ, these frames are stale already.
+        going = [row for row in rows if row.action != "create" and wanted.get(row.path) == row.old]
+        kept = self._edits.keep_files([(self._target(row.path), row.old) for row in going]) if going else {}
+        return {row.path: kept[self._target(row.path)] for row in going}
+
+    def _commit_ready(
+        self, rows: Sequence[_Row], layers: Iterable[Layer], kept: Mapping[bytes, tuple[bytes, Stamp]]
+    ) -> None:
+        flat = [(*row[:5], *row.old, *row.new) for row in rows]
         with self._catalog.durably(), self._catalog.transaction() as connection:
-            connection.executemany("INSERT INTO job_file VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            connection.executemany(f"INSERT INTO job_file VALUES ({', '.join('?' * 11)})", flat)
             connection.executemany("INSERT INTO job_layer VALUES (?, ?, ?, ?)", [(kind, *key) for kind, key in layers])
+            self._edits.keep_sources(connection, kept)
+            self._catalog.begin_job(connection)
 
     # -- behind it
 
-    def _finish(self, rows: Sequence[_Row]) -> None:
-        """Put every file in place, then forget job and edits; may be done again from any point."""
-        folders = set()
-        for row in rows:
-            folders |= self._put_in_place(row)
-        for folder in folders:
-            flush_directory(os.fsdecode(folder))
+    def _finish_surely(self, rows: Sequence[_Row]) -> list[_Row]:
+        """Finish a save, again where something fails that may pass; return the files that changed outside."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                return self._finish(rows)
+            except OSError as error:
+                if attempt == _ATTEMPTS - 1:
+                    self._give_up(rows, error)
+                    raise SaveError(
+                        f"the save is ready but could not be put in place ({error.strerror or error}): the next that "
+                        "opens or edits the folder finishes it"
+                    ) from error
+                time.sleep(_PAUSE)
+        return []
+
+    def _give_up(self, rows: Sequence[_Row], error: OSError) -> None:
+        """Call a save off where no file of it came into place."""
+        if all(self._state(row) != "placed" for row in rows):
+            self._forget_job()
+            self._sweep()
+            raise SaveError(f"nothing was saved, edits are still staged: {error.strerror or error}") from error
+
+    def _finish(self, rows: Sequence[_Row], *, verify: bool = False) -> list[_Row]:
+        """Put every file in place, then forget job and edits; may be done again from any point.
+
+        Files that were changed by others meanwhile are left alone and returned, and their edits stay.
+        """
+        images = [row for row in rows if row.instance and row.action == "replace"]
+        note_replaced(self._catalog.private, [(uid_hash(row.instance), row.new.mtime_ns) for row in images])
+        failed = [row for row in rows if not self._put_in_place(row, verify)]
+        for folder in sorted({each for row in rows for each in self._folders(row)}):
+            if os.path.isdir(folder):
+                flush_directory(os.fsdecode(folder))
+        layers = self._layers()
+        paths = [row.path for row in rows]
+        scanned = self._catalog.scan_again(paths)
         with self._catalog.durably(), self._catalog.transaction() as connection:
-            layers = [Layer(kind, SeriesKey(*key)) for kind, *key in connection.execute("SELECT * FROM job_layer")]
-            self._catalog.rescan_files([row.path for row in rows])
-            self._edits.forget_within(connection, layers)
+            self._edits.settle_within(
+                connection, layers, {row.path for row in failed}, {row.instance for row in failed if row.instance}
+            )
+            self._catalog.store_again(connection, paths, scanned)
             connection.execute("DELETE FROM job_file")
             connection.execute("DELETE FROM job_layer")
         self._edits.refresh()
-        self.sweep()
+        self._sweep()
+        return failed
 
-    def _put_in_place(self, row: _Row) -> set[bytes]:
-        """Move one file to its place, or remove it; return the folders that must be flushed."""
-        target, temp = self._target(row.path), row.temp
-        folders = {os.path.dirname(target)}
+    def _layers(self) -> list[Layer]:
+        with self._catalog.reading():
+            found = self._catalog.connection.execute("SELECT * FROM job_layer").fetchall()
+        return [Layer(kind, SeriesKey(*key)) for kind, *key in found]
+
+    def _forget_job(self) -> None:
+        with self._catalog.durably(), self._catalog.transaction() as connection:
+            connection.execute("DELETE FROM job_file")
+            connection.execute("DELETE FROM job_layer")
+
+    def _state(self, row: _Row, *, verify: bool = False) -> str:
+        """Say what became of a file: "placed", "ready", "changed" by others, or "lost" before it came into place."""
+        there = _stamp(self._target(row.path))
         if row.action == "remove":
-            old = Stamp(row.old_size, row.old_mtime_ns, row.old_inode)
-            if os.path.lexists(target) and Stamp.of(os.lstat(target)) == old:
-                os.unlink(target)
-            return folders
-        if not os.path.lexists(temp):
-            return folders
-        if row.action == "replace":
-            os.replace(temp, target)
-            return folders
-        folders |= _make_folders(os.path.dirname(target))
-        try:
-            os.link(temp, target)
-        except FileExistsError:
-            if not os.path.samefile(temp, target):
-                raise SaveError(
-                    f"{os.fsdecode(target)!r} came into the way of a save: move it away and open the folder again"
-                ) from None
-        os.unlink(temp)
-        return folders
+            return "placed" if there is None else "ready" if there == row.old else "changed"
+        if there == row.new:
+            return "placed"
+        if there != (None if row.action == "create" else row.old):
+            return "changed"
+        temp = self._temp(row)
+        if _stamp(temp) != row.new or (verify and _digest(temp) != row.digest):
+            return "lost"
+        return "ready"
+
+    def _put_in_place(self, row: _Row, verify: bool) -> bool:
+        """Move one file to its place, or remove it; False where it is not what it was."""
+        state = self._state(row, verify=verify)
+        target = self._target(row.path)
+        if state != "ready":
+            return state == "placed"
+        if row.action == "remove":
+            os.unlink(target)
+        elif row.action == "replace":
+            os.replace(self._temp(row), target)
+        else:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            return _link_new(self._temp(row), target)
+        return True
+
+    def _folders(self, row: _Row) -> Iterator[bytes]:
+        """Yield the folders whose names change: that of the file and, where they may be new, those above."""
+        folder = os.path.dirname(row.path)
+        yield self._target(folder)
+        while row.action == "create" and folder:
+            folder = os.path.dirname(folder)
+            yield self._target(folder)
 
 
-def _make_folders(folder: bytes) -> set[bytes]:
-    """Make a folder and those above it; return the parents of those made."""
-    touched = set()
-    missing = []
-    while not os.path.isdir(folder):
-        missing.append(folder)
-        folder = os.path.dirname(folder)
-    for each in reversed(missing):
-        os.mkdir(each)
-        touched.add(os.path.dirname(each))
-    return touched
+def _refuse_twice(works: Sequence[Work]) -> None:
+    path, count = Counter(work.path for work in works).most_common(1)[0] if works else (b"", 0)
+    if count > 1:
+        raise SaveError(f"{os.fsdecode(path)!r} would be written {count} times: nothing was saved")
 
 
-def _flush_all(paths: Sequence[Path], folder: Path) -> None:
-    """Flush files and the folder that they are in; many by one flush of their file system."""
-    if len(paths) > _SEVERAL and _flush_file_system(folder):
+def _refusal(failed: Sequence[_Row], count: int) -> str:
+    names = ", ".join(repr(os.fsdecode(row.path)) for row in failed[:3]) + (", ..." if len(failed) > 3 else "")
+    return (
+        f"{len(failed)} of {count} files changed while they were saved and were left as they are: {names}; their edits "
+        "are kept, status() shows them"
+    )
+
+
+def _take_owner(target: bytes, descriptor: int) -> None:
+    """Give a new file the mode and owner of the old one."""
+    if not hasattr(os, "fchmod"):
         return
-    for path in paths:
-        descriptor = os.open(path, os.O_RDONLY)
+    status = os.lstat(target)
+    mine = os.fstat(descriptor)
+    if (status.st_uid, status.st_gid) != (mine.st_uid, mine.st_gid):
         try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    flush_directory(folder)
+            os.fchown(descriptor, status.st_uid, status.st_gid)
+        except PermissionError as error:
+            name = os.fsdecode(target)
+            raise SaveError(f"{name!r} is another user's, and would become yours: nothing was saved") from error
+    os.fchmod(descriptor, stat.S_IMODE(status.st_mode))  # last: a change of owner clears some bits
 
 
-def _flush_file_system(folder: Path) -> bool:
-    """Flush the file system of a folder; False where the platform has no such call."""
+def _stamp(path: bytes) -> Stamp | None:
+    """Return the stamp of a file, not following a link; None where nothing is there."""
     try:
-        syncfs = ctypes.CDLL(None, use_errno=True).syncfs
-    except (OSError, AttributeError, TypeError):
+        return Stamp.of(os.lstat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _digest(path: bytes) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.digest()
+
+
+def _link_new(temp: bytes, target: bytes) -> bool:
+    """Give a file a name where nothing is; False where something came there.
+
+    The old name stays until the new one is flushed: of two names in two folders, a power loss may spare either.
+    """
+    try:
+        os.link(temp, target)
+    except FileExistsError:
         return False
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        if syncfs(descriptor):
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-    finally:
-        os.close(descriptor)
+    except OSError:  # a file system without hard links
+        if os.path.lexists(target):
+            return False
+        os.rename(temp, target)
     return True

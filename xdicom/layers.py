@@ -72,11 +72,14 @@ class Layers:
         Staged frames go with the saved ones that give way to them, wherever these are now.
         """
         size = len(prefix)
-        edited = [layer for layer in self._edits.overlays() if layer.kind == SAVED and layer.key[:size] == prefix]
-        found = list(dict.fromkeys([*self.under(prefix), *edited]))
+        now = self.by_key()  # first, for it sees what other processes wrote
+        placed = dict.fromkeys(layer for layers in now.values() for layer in layers)
+        # Staged tables that are elsewhere now go with what they are under; those set aside as a whole are nowhere.
+        edited = [layer for layer in self._edits.layers() if layer.kind == SAVED or layer not in placed]
+        found = list(dict.fromkeys([*self.under(prefix), *(each for each in edited if each.key[:size] == prefix)]))
         found += [layer for layer in self.giving_way_to(found) if layer not in found]
         gone = {token for layer in found if layer.kind == SAVED for token in self._giving_way(layer)}
-        staged = [layer for layers in self.by_key().values() for layer in layers if layer.kind == NEW] if gone else []
+        staged = [layer for layer in placed if layer.kind == NEW] if gone else []
         return found + [layer for layer in staged if layer not in found and gone & self._tokens(layer)]
 
     def giving_way_to(self, staged: Iterable[Layer]) -> list[Layer]:

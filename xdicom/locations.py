@@ -29,6 +29,7 @@ from .pixels import (
     stored_dtype,
     value_dtype,
 )
+from .replaced import was_replaced
 from .source import Source
 
 _COLUMNS = ("file", "number", "offset", "length", "format_codes", "rescale_codes", "uids")
@@ -293,6 +294,8 @@ class Locations:
         path, number = os.fsdecode(source.path), int(self.number[index])
         if fmt.kind == "staged":
             raise StaleError(f"the staged pixels in {path!r} are no longer those of this array: rescan()")
+        if was_replaced(source.path, int(self.uids[index]), int(self.stamps[self.file[index], 1])):
+            raise StaleError(f"{path!r} got new pixels since it was scanned: rescan()")
         try:
             found = relocate(source, int(self.uids[index]), number)
         except XdicomError as error:

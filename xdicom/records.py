@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from . import tags
 from .display import Progress
-from .errors import EditError, MissingPackageError, RecordError, SaveError, UnknownTagError
+from .errors import EditError, MissingPackageError, RecordError, SaveError, StaleError, UnknownTagError
 from .frames import ATTRIBUTES, Frames
 from .reading import Duplicates, Missing, keep_alive, stacked_ndarray, stacked_xarray
 from .saving import save_copy
@@ -244,9 +244,16 @@ class Record:
         StaleError
             If a file changed since it was scanned.
         """
-        return stacked_ndarray(
-            self.frames(), dims, return_coords=return_coords, dtype=dtype, missing=missing, duplicates=duplicates
-        )
+        options: dict[str, Any] = {"dtype": dtype, "missing": missing, "duplicates": duplicates}
+        for left in (2, 1, 0):
+            frames = self.frames()
+            try:
+                return stacked_ndarray(frames, dims, return_coords=return_coords, **options)
+            except StaleError:
+                # Another process may have saved since: then the frames are elsewhere now.
+                if not left or self.frames().locations.token() == frames.locations.token():
+                    raise
+        return None
 
     array = ndarray
 

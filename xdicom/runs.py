@@ -5,6 +5,8 @@ It knows encodings, but neither files nor what elements mean.
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -46,7 +48,8 @@ class Style(NamedTuple):
 EXPLICIT_LITTLE, IMPLICIT_LITTLE, EXPLICIT_BIG = Style(), Style(implicit=True), Style(big=True)
 
 
-class Run(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Run:
     """Elements one after the other: tag, VR and place of each header and value, and where the last one ends."""
 
     tags: Sequence[int]
@@ -61,11 +64,37 @@ class Run(NamedTuple):
         """Where the first one begins."""
         return self.starts[0] if self.starts else self.end
 
+    @cached_property
+    def places(self) -> dict[int, list[int]]:
+        """Where in the run each tag is; more than once where it is repeated."""
+        found: dict[int, list[int]] = {}
+        for i, tag in enumerate(self.tags):
+            found.setdefault(tag, []).append(i)
+        return found
+
+    @cached_property
+    def group_sizes(self) -> dict[int, int]:
+        """Bytes of each group that has a length, by that tag; the element itself does not count."""
+        stops = [*self.starts[1:], self.end]
+        named = [tag for tag, length in zip(self.tags, self.lengths, strict=True) if not tag & 0xFFFF and length == 4]
+        return {
+            named_tag: sum(
+                stop - start
+                for tag, start, stop in zip(self.tags, self.starts, stops, strict=True)
+                if tag >> 16 == named_tag >> 16 and tag != named_tag
+            )
+            for named_tag in named
+        }
+
+    def span(self, place: int) -> tuple[int, int]:
+        """Return where an element begins and ends, header included."""
+        return self.starts[place], self.starts[place + 1] if place + 1 < len(self.starts) else self.end
+
     def value(self, buffer: bytes, tag: int) -> tuple[str, bytes] | None:
         """Return VR ("" in implicit VR) and raw value of an element, of duplicates the last; None if not there."""
-        if tag not in self.tags:
+        if tag not in self.places:
             return None
-        i = len(self.tags) - 1 - self.tags[::-1].index(tag)
+        i = self.places[tag][-1]
         return self.vrs[i], buffer[self.offsets[i] : self.offsets[i] + self.lengths[i]]
 
 
@@ -152,10 +181,10 @@ def changed(buffer: bytes, run: Run, wanted: Mapping[int, Known | None], style: 
     patches = _patches(run, wanted, new)
     if not patches:
         return buffer[run.begin : run.end]
-    patches += _length_patches(buffer, run, patches, style)
+    patches += _length_patches(run, patches, style)
     parts: list[bytes] = []
     position = run.begin
-    for start, stop, replacement, _ in sorted(patches, key=lambda patch: patch[:2]):
+    for start, stop, replacement, _ in sorted(patches, key=lambda patch: (*patch[:2], patch[3])):
         parts += [buffer[position:start], replacement]
         position = stop
     return b"".join([*parts, buffer[position : run.end]])
@@ -167,34 +196,27 @@ _Patch = tuple[int, int, bytes, int]
 def _patches(run: Run, wanted: Mapping[int, object], new: Mapping[int, bytes]) -> list[_Patch]:
     """Return which bytes become which others, each with the tag; of duplicates one is left."""
     patches: list[_Patch] = []
-    there = set(run.tags) & wanted.keys()
-    if there:
-        stops = [*run.starts[1:], run.end]
-        done = set()
-        for tag, start, stop in zip(run.tags, run.starts, stops, strict=True):
-            if tag in there:
-                patches.append((start, stop, b"" if tag in done else new.get(tag, b""), tag))
-                done.add(tag)
-    inserted: dict[int, list[int]] = {}
-    for tag in sorted(new.keys() - there):
-        place = next((start for other, start in zip(run.tags, run.starts, strict=True) if other > tag), run.end)
-        inserted.setdefault(place, []).append(tag)
-    patches += [(place, place, b"".join(new[tag] for tag in tags), tags[0]) for place, tags in inserted.items()]
+    for tag in sorted(wanted):
+        if tag in run.places:
+            spans = [run.span(place) for place in run.places[tag]]
+            contents = [new.get(tag, b""), *[b""] * (len(spans) - 1)]
+            patches += [(*span, content, tag) for span, content in zip(spans, contents, strict=True)]
+        elif tag in new:
+            # The tags of a damaged file may be in any order.
+            place = next((start for other, start in zip(run.tags, run.starts, strict=True) if other > tag), run.end)
+            patches.append((place, place, new[tag], tag))
     return patches
 
 
-def _length_patches(buffer: bytes, run: Run, patches: Sequence[_Patch], style: Style) -> list[_Patch]:
+def _length_patches(run: Run, patches: Sequence[_Patch], style: Style) -> list[_Patch]:
     """Return what makes the group lengths of edited groups true."""
     found: list[_Patch] = []
-    stops = [*run.starts[1:], run.end]
-    for tag, offset, length in zip(run.tags, run.offsets, run.lengths, strict=True):
-        if tag & 0xFFFF or length != 4:
-            continue
-        grown = [patch for patch in patches if patch[3] >> 16 == tag >> 16 and patch[3] != tag]
-        if grown and not any(patch[3] == tag for patch in patches):
-            spans = zip(run.tags, run.starts, stops, strict=True)
-            size = sum(stop - start for other, start, stop in spans if other >> 16 == tag >> 16 and other != tag)
+    edited = {patch[3] for patch in patches}
+    for tag, size in run.group_sizes.items():
+        grown = [patch for patch in patches if patch[3] >> 16 == tag >> 16]
+        if grown and tag not in edited:
             size += sum(len(patch[2]) - (patch[1] - patch[0]) for patch in grown)
+            offset = run.offsets[run.places[tag][-1]]
             found.append((offset, offset + 4, struct.pack(">L" if style.big else "<L", size), tag))
     return found
 

@@ -26,6 +26,7 @@ from .instance import (
     native_frame_bits,
     read_instance,
 )
+from .layouts import Template
 from .source import Source, Stamp, read_start
 from .tables import Table, TableBuilder
 from .walker import IMPLICIT, Layout, NeedMoreError, UnrecognisedError, walk_layout
@@ -74,15 +75,8 @@ class _Opened:
     buffer: bytes
 
 
-class _Template:
-    """A layout and the bytes that a file must have to share it."""
-
-    def __init__(self, layout: Layout, buffer: bytes) -> None:
-        self.layout = layout
-        self.index = layout.guard_index
-        self.expected = np.frombuffer(buffer, np.uint8)[self.index]
-        pixels = layout.pixels
-        self.size = pixels.offset + pixels.length if pixels else layout.end
+class _Template(Template):
+    """A layout that many files are held against at once."""
 
     def matching(self, opened: Sequence[_Opened]) -> tuple[list[_Opened], NDArray[np.uint8], list[_Opened]]:
         """Part files into those of this layout with nothing behind it, their heads (shape files, bytes), and others."""

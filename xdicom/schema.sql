@@ -34,15 +34,22 @@ CREATE TABLE follows (
     PRIMARY KEY (patient, study, series)
 ) WITHOUT ROWID;
 -- One row per edited tag of a table: of the catalog (kind 0) or staged (kind 1). raws NULL: the element is removed.
--- codes as in value; NULL where all rows get the same.
+-- codes as in value, -2 where a row is not edited; NULL where all rows get the same.
 CREATE TABLE edit (
     kind INTEGER NOT NULL, patient TEXT NOT NULL, study TEXT NOT NULL, series TEXT NOT NULL, tag INTEGER NOT NULL,
     raws BLOB, codes BLOB, PRIMARY KEY (kind, patient, study, series, tag)
 ) WITHOUT ROWID;
--- A save past its point of no return: files that are written, flushed and wait to be put in place.
+-- The rows that the edits of a table of the catalog were made for, by SOPInstanceUID, frame number and matrix.
+CREATE TABLE edit_row (
+    kind INTEGER NOT NULL, patient TEXT NOT NULL, study TEXT NOT NULL, series TEXT NOT NULL,
+    digest BLOB NOT NULL, identity BLOB NOT NULL, PRIMARY KEY (kind, patient, study, series)
+) WITHOUT ROWID;
+-- A save past its point of no return: files that are written, flushed and wait to be put in place. temp is relative to
+-- the private folder; old and new are the stamps of the file that goes and of the one that comes.
 CREATE TABLE job_file (
-    path BLOB PRIMARY KEY, temp BLOB NOT NULL, action TEXT NOT NULL, size INTEGER NOT NULL, digest BLOB NOT NULL,
-    old_size INTEGER NOT NULL, old_mtime_ns INTEGER NOT NULL, old_inode INTEGER NOT NULL
+    path BLOB PRIMARY KEY, temp BLOB NOT NULL, action TEXT NOT NULL, instance TEXT NOT NULL, digest BLOB NOT NULL,
+    old_size INTEGER NOT NULL, old_mtime_ns INTEGER NOT NULL, old_inode INTEGER NOT NULL,
+    new_size INTEGER NOT NULL, new_mtime_ns INTEGER NOT NULL, new_inode INTEGER NOT NULL
 ) WITHOUT ROWID;
 -- The tables whose edits that save makes permanent.
 CREATE TABLE job_layer (

@@ -8,6 +8,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from .columns import Known
@@ -33,6 +34,8 @@ from .walker import BIG_ENDIAN, DEFLATED, EXPLICIT, GE_PRIVATE, IMPLICIT, PIXELS
 from .writer import item_bytes
 
 _BLOCK = 4 << 20
+# Files of one series share layouts.
+_LAYOUTS = 64
 _CLASS, _INSTANCE, _META_CLASS, _META_INSTANCE = 0x00080016, 0x00080018, 0x00020002, 0x00020003
 _META_SYNTAX, _PIXELS_LENGTH = 0x00020010, 0x7FE00000
 # PS3.5 A.4: offsets and lengths of compressed frames, and their length together.
@@ -150,10 +153,8 @@ def _opened(source: Source, header: Header) -> _Old:
     buffer, layout, size = header.buffer, header.layout, source.stamp.size
     read: Read = source.read
     style = IMPLICIT_LITTLE if layout.implicit else EXPLICIT_LITTLE
-    count = sum(1 for tag in layout.tags if tag >> 16 == 2)
-    first = layout.offsets[0] - header_size(layout.vrs[0], layout.implicit and not count) if layout.tags else layout.end
-    meta_end = layout.offsets[count - 1] + layout.lengths[count - 1] if count else first
-    meta = _part(layout, slice(count), meta_end, False)
+    meta = _meta_run(layout)
+    meta_end = meta.end
     if header.transfer_syntax == DEFLATED:
         plain = inflated(source, meta_end)
         buffer, size, read = plain, len(plain), _reader(plain)
@@ -163,12 +164,27 @@ def _opened(source: Source, header: Header) -> _Old:
     if header.relocated and header.transfer_syntax != DEFLATED:
         style = _other_style(header)
         buffer = source.read(0, start)
-        meta_end = meta_end if count else 0 if buffer[128:132] != b"DICM" else 132
+        meta_end = meta_end if meta.tags else 0 if buffer[128:132] != b"DICM" else 132
         data = walk_run(buffer, meta_end, start, style)
         _refuse_difference(header, data)
     else:
-        data = _part(layout, slice(count, None), start, layout.implicit)
+        data = _data_run(layout, start)
     return _Old(buffer, meta, data, style, (start, stop), size, read, header.transfer_syntax == DEFLATED)
+
+
+@lru_cache(_LAYOUTS)
+def _meta_run(layout: Layout) -> Run:
+    """Return the file meta elements; without any, an empty run where the first element begins."""
+    count = sum(1 for tag in layout.tags if tag >> 16 == 2)
+    first = layout.offsets[0] - header_size(layout.vrs[0], layout.implicit and not count) if layout.tags else layout.end
+    end = layout.offsets[count - 1] + layout.lengths[count - 1] if count else first
+    return _part(layout, slice(count), end, False)
+
+
+@lru_cache(_LAYOUTS)
+def _data_run(layout: Layout, end: int) -> Run:
+    """Return the elements of the dataset, before the pixels."""
+    return _part(layout, slice(len(_meta_run(layout).tags), None), end, layout.implicit)
 
 
 def _part(layout: Layout, part: slice, end: int, implicit: bool) -> Run:

@@ -5,30 +5,25 @@ Records are keys into a store; it knows levels of keys, not classes of records.
 
 import os
 import shutil
-import tempfile
-import threading
 import uuid
-import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .catalog import Catalog, Problem, Report
-from .changes import Change, changes_of
+from .access import Access, seeing_one_state, writing_alone
+from .catalog import Problem
+from .changes import Change, changes_of, problems_of
 from .columns import Column, Known, Raw
 from .editing import check_instances, displaced, tied, warn_of_pixels
-from .edits import GONE, NEW, REMOVED, REPLACED, SAVED, TOKEN, Edits, Layer, Overlay
-from .errors import EditError, LockedError
+from .edits import GONE, NEW, REMOVED, REPLACED, SAVED, TOKEN, Layer, Overlay
+from .errors import EditError, LockedError, SaveError
 from .frames import Files, Frames
 from .imagery import image_rows
 from .instance import INSTANCE_UID
-from .journal import Journal
-from .layers import Layers, hidden_rows
-from .lock import WriterLock
+from .layers import hidden_rows
 from .naming import Instance, Paths
 from .rows import instances_of
 from .scan import SeriesKey
@@ -37,7 +32,7 @@ from .source import Stamp
 from .tags import PrivateTag
 from .works import new_files, works_of
 
-_STUDY_DATE, _STUDY_TIME, _SERIES_NUMBER, _CHARSET = 0x00080020, 0x00080030, 0x00200011, 0x00080005
+_STUDY_DATE, _STUDY_TIME, _SERIES_NUMBER = 0x00080020, 0x00080030, 0x00200011
 LEVELS = ("database", "patient", "study", "series")
 
 
@@ -46,75 +41,14 @@ def _marked(rows: NDArray[np.bool_], token: Raw) -> Column:
     return Column([token], np.where(rows, 0, -1).astype(np.int32))
 
 
-class Store:
-    """A folder of DICOM, or a temporary one that lives as long as its records.
-
-    Parameters
-    ----------
-    path
-        The folder; None for a temporary one.
-    """
-
-    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
-        self.in_memory = path is None
-        folder = tempfile.mkdtemp(prefix="xdicom-") if path is None else path
-        try:
-            self._open(folder)
-        except BaseException:
-            if path is None:
-                shutil.rmtree(folder, ignore_errors=True)
-            raise
-
-    def _open(self, folder: str | os.PathLike[str]) -> None:
-        self.catalog = Catalog(folder)
-        self.edits = Edits(self.catalog)
-        self.layers = Layers(self.catalog, self.edits)
-        self.journal = Journal(self.catalog, self.edits)
-        self.lock = WriterLock(self.catalog.private)
-        self._lock = threading.RLock()
-        self._order: dict[SeriesKey, tuple[object, ...]] = {}
-        self._finalizer = weakref.finalize(self, _discard, self.catalog, self.lock, folder if self.in_memory else None)
-        if self.journal.is_pending():
-            self._recover()
-
-    def _recover(self) -> None:
-        """Finish an interrupted save, if the process that runs it is dead."""
-        try:
-            self.lock.acquire(timeout=0)
-        except LockedError:
-            return
-        try:
-            self.journal.recover()
-        finally:
-            self.lock.release()
-
-    def begin(self) -> None:
-        """Become the folder's only writer, and sweep up what earlier ones left.
-
-        Raises
-        ------
-        LockedError
-            If another process is writing, with its name.
-        """
-        if not self.lock.held:
-            self.lock.acquire()
-            self.journal.recover()
-            self.edits.sweep()
-
-    @property
-    def root(self) -> Path:
-        """The folder."""
-        return self.catalog.root
-
-    def close(self) -> None:
-        """Close the database; a temporary folder is removed."""
-        self._finalizer()
+class Store(Access):
+    """A folder of DICOM, or a temporary one that lives as long as its records: what is in it, and what is staged."""
 
     def forget(self) -> None:
         """Close the database and delete the private folder."""
-        self.begin()
-        self.close()
-        shutil.rmtree(self.catalog.private, ignore_errors=True)
+        with self.writing():
+            self.close()
+            shutil.rmtree(self.catalog.private, ignore_errors=True)
 
     def check(self) -> list[Problem]:
         """Return what is wrong with files, with the catalog, and what interrupted processes left."""
@@ -133,25 +67,20 @@ class Store:
         self.rescan()
         for key, (values, source) in empty.items():
             if not self.exists(tuple(part for part in key if part)):
-                self.edits.add_record(key, values, source)
-        self._refresh()
+                self.add(key, values, source=source)
 
-    def rescan(self, progress: Callable[[int, int], None] | None = None) -> Report:
-        """Read what is new or changed in the folder."""
-        report = self.catalog.rescan(progress)
-        self._refresh()
-        return report
-
-    def _refresh(self) -> None:
-        self._order.clear()
-        self.layers.refresh()
-
+    @seeing_one_state
     def problems(self) -> list[Problem]:
-        """Return what is wrong with files."""
-        return self.catalog.problems()
+        """Return what is wrong with files, and which edits are set aside."""
+        found = self.catalog.problems() + problems_of(self.edits.aside())
+        if self._unfinished:
+            reason = f"a save was interrupted and cannot be finished: {self._unfinished}"
+            found.append(Problem(os.fspath(self.catalog.private), reason))
+        return found
 
     # -- keys
 
+    @seeing_one_state
     def keys(self, prefix: tuple[str, ...] = (), *, placeholders: bool = False) -> list[SeriesKey]:
         """Return the keys of the series under a record, ordered as S10 says.
 
@@ -166,12 +95,14 @@ class Store:
         chosen = [key for key in found if key.series or placeholders]
         return sorted(chosen, key=self._sort_key)
 
+    @seeing_one_state
     def children(self, prefix: tuple[str, ...]) -> list[tuple[str, ...]]:
         """Return the keys one level below a record, in order."""
         size = len(prefix) + 1
         keys = [key[:size] for key in self.keys(prefix, placeholders=True)]
         return [key for key in dict.fromkeys(keys) if key[-1]]
 
+    @seeing_one_state
     def exists(self, key: tuple[str, ...]) -> bool:
         """Say whether a record is there."""
         return not key or bool(self.keys(key, placeholders=True))
@@ -189,10 +120,12 @@ class Store:
 
     # -- frames
 
+    @seeing_one_state
     def frames(self, key: SeriesKey) -> Frames | None:
         """Return the rows of one series, or the placeholder of a new record, or None."""
         return self.layers.frames(key)
 
+    @seeing_one_state
     def tables(self, prefix: tuple[str, ...], *, placeholders: bool = True) -> list[Frames]:
         """Return the rows of every series under a record, one table a series.
 
@@ -207,6 +140,7 @@ class Store:
         real = [table for table in tables if (table.file >= 0).any()]
         return real if real or not placeholders else tables
 
+    @seeing_one_state
     def nbytes(self, key: SeriesKey) -> int:
         """Return the size of a series' files, and of its staged frames, in bytes."""
         size = 0
@@ -217,13 +151,16 @@ class Store:
                 size += int(sizes.sum())
         return size
 
+    @seeing_one_state
     def is_unsaved(self, key: SeriesKey) -> bool:
         """Say whether a series has something staged."""
-        edited = self.edits.overlays()
-        return any(layer.kind == NEW or layer in edited for layer in self.layers.by_key().get(key, ()))
+        layers = self.layers.by_key().get(key, ())
+        edited = self.edits.layers()
+        return any(layer.kind == NEW or layer in edited for layer in layers)
 
     # -- new records
 
+    @writing_alone
     def add(self, key: SeriesKey, values: Mapping[int, Known], *, source: SeriesKey | None = None) -> None:
         """Stage a new record; what is above it must exist.
 
@@ -232,7 +169,6 @@ class Store:
         EditError
             If a record with this key exists.
         """
-        self.begin()
         if self.exists(tuple(part for part in key if part)):
             raise EditError(f"there is a {LEVELS[sum(map(bool, key))]} with this identity already: {key!r}")
         self._make_way(key)
@@ -246,16 +182,16 @@ class Store:
             self.edits.settle_keys(moved)
             self._refresh()
 
+    @writing_alone
     def stage(self, key: SeriesKey, frames: Frames) -> None:
         """Stage new frames of a series."""
-        self.begin()
         self._make_way(key)
         self.edits.stage_frames(key, frames)
         self._refresh()
 
+    @writing_alone
     def replace(self, key: SeriesKey, frames: Frames) -> None:
         """Stage frames in the place of all images of a series; those with a known SOPInstanceUID keep their file."""
-        self.begin()
         self._make_way(key)
         fresh, token = set(frames.unique(INSTANCE_UID)), ("", uuid.uuid4().bytes)
         hidden: dict[Layer, Overlay] = {}
@@ -277,9 +213,9 @@ class Store:
         self.edits.stage_frames(key, Frames.concat([*kept, marked]), hidden, instead)
         self._refresh()
 
+    @writing_alone
     def move(self, prefix: tuple[str, ...], columns: Callable[[Frames], Overlay]) -> tuple[str, ...]:
         """Lay columns over every table under a record, such as those of another study; return the record's new key."""
-        self.begin()
         layers = self.layers.under(prefix)
         self._lay(layers, columns)
         return self._key_now(layers, prefix)
@@ -308,6 +244,7 @@ class Store:
 
     # -- edits
 
+    @writing_alone
     def set_values(
         self,
         prefix: tuple[str, ...],
@@ -338,16 +275,15 @@ class Store:
         EditError, TagValueError
             If an element cannot be set, or its VR cannot hold the value; nothing is staged then.
         """
-        self.begin()
         layers = self.layers.under(prefix)
         tables = [table for layer in layers if (table := self.layers.table(layer)) is not None]
         check_instances(tables, values)
         self._lay(layers, partial(overlay_for, values=values, vrs=vrs, setters=setters))
         return self._key_now(layers, prefix)
 
+    @writing_alone
     def restore(self, prefix: tuple[str, ...], wanted: Collection[int] | None = None) -> tuple[str, ...]:
         """Drop what is staged under a record, or the edits of some tags; return the record's key from now on."""
-        self.begin()
         here, layers = self.layers.under(prefix), self.layers.ever_under(prefix)
         if wanted is None:
             self.edits.forget(layers)
@@ -376,40 +312,41 @@ class Store:
         SaveError
             If an edit cannot be written, or a file changed since it was scanned; edits stay staged then.
         """
-        self.begin()
+        try:
+            with self.writing():
+                return self._save(prefix, progress)
+        except OSError as error:
+            if isinstance(error, SaveError | LockedError):
+                raise
+            raise SaveError(f"nothing was saved, edits are still staged: {error.strerror or error}") from error
+
+    def _save(self, prefix: tuple[str, ...], progress: Callable[[int, int], None] | None) -> list[SeriesKey]:
         layers = self.layers.ever_under(prefix)
         now = {layer: key for key, found in self.layers.by_key().items() for layer in found}
         works = list(works_of(self.layers, layers, self.edits.overlays()))
-        replaced = self._replaced(layers)
-        changing = {base.files.paths[base.file[row]] for base, row in replaced.values()}
-        self._keep_sources({*changing, *(work.path for work in works)}, set(now) - set(layers))
         images = {layer: table for layer in layers if (table := self._staged_images(layer)) is not None}
         if images:
-            paths = Paths(self._paths_there())
+            paths, replaced = Paths(self._paths_there()), self._replaced(layers)
             for layer, table in images.items():
                 works += new_files(table, now[layer], paths, replaced)
         edits = self.edits.overlays()
         edited = [layer for layer in layers if layer in images or (layer.kind == SAVED and layer in edits)]
         written = {now[layer] for layer in edited if layer in now and self.layers.has_frames(now[layer])}
-        empty = [layer for layer in now if layer.kind == NEW and self._staged_images(layer) is None]
+        # Frames that are not saved now, or are set aside, are no empty record.
+        empty = [layer for layer in now if layer.kind == NEW and not self.edits.has_files(layer.key)]
         fulfilled = [layer for layer in empty if self._is_fulfilled(now[layer], written)]
-        if works or edited or fulfilled:
-            self.journal.save(works, [*edited, *fulfilled], progress)
-        self._refresh()
+        try:
+            if works or edited or fulfilled:
+                self.journal.save(works, [*edited, *fulfilled], progress)
+        finally:
+            self._refresh()
+        self.catalog.truncate_log()
         self.lock.release()
         return [now[layer] for layer in empty if layer in layers and layer not in fulfilled]
 
-    def _keep_sources(self, paths: Iterable[bytes], others: Iterable[Layer]) -> None:
-        """Keep what files hold that are about to change, for staged copies of their frames that are not saved now."""
-        changing = {os.path.join(os.fsencode(self.root), path) for path in paths}
-        files = {path: stamp for path, stamp in self.edits.staged_files(others).items() if path in changing}
-        if files:
-            self.edits.point_to(self.edits.keep_files(files.items()))
-            self._refresh()
-
+    @writing_alone
     def own(self, frames: Frames) -> Frames:
         """Return frames of another folder with files of this one's, so that they outlive those."""
-        self.begin()
         root = frames.files.root
         stamps = [Stamp(*row) for row in frames.files.stamps.tolist()]
         paths = [os.path.join(root, path) for path in frames.files.paths]
@@ -451,9 +388,9 @@ class Store:
                     found[os.fsdecode(frames.files.paths[frames.file[row]])] = instance
         return list(found.items())
 
+    @writing_alone
     def remove(self, prefix: tuple[str, ...]) -> None:
         """Stage the removal of every frame under a record; what was only staged is dropped."""
-        self.begin()
         layers = self.layers.under(prefix)
         staged = [layer for layer in layers if layer.kind == NEW]
         saved = [*(layer for layer in layers if layer.kind == SAVED), *self.layers.giving_way_to(staged)]
@@ -461,9 +398,10 @@ class Store:
         self.edits.set_columns(dict.fromkeys(saved, gone), dict.fromkeys(saved, (REPLACED,)), staged)
         self._refresh()
 
+    @seeing_one_state
     def status(self, prefix: tuple[str, ...]) -> list[Change]:
         """Return what is staged under a record."""
-        return changes_of(self.layers, self.layers.ever_under(prefix), self.edits.overlays())
+        return changes_of(self.layers, self.layers.ever_under(prefix), self.edits.overlays(), self.edits.aside())
 
 
 def _first(frames: Frames | None, tag: int) -> object:
@@ -472,10 +410,3 @@ def _first(frames: Frames | None, tag: int) -> object:
     values, codes = frames.column(tag)
     used = codes[codes >= 0]
     return "" if not used.size or values[used[0]] is None else values[used[0]]
-
-
-def _discard(catalog: Catalog, lock: WriterLock, folder: str | os.PathLike[str] | None) -> None:
-    lock.release()
-    catalog.close()
-    if folder is not None:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -44,6 +44,15 @@ _TAG_LENGTH = struct.Struct("<HHL").unpack_from
 _LENGTH = struct.Struct("<L").unpack_from
 
 
+class Element(NamedTuple):
+    """Where the value of one element lies: tag, VR ("" in implicit VR), offset and length in bytes."""
+
+    tag: int
+    vr: str
+    offset: int
+    length: int
+
+
 class ItemElement(NamedTuple):
     """One element by value: tag, VR ("" in implicit VR) and raw little-endian value."""
 
@@ -222,6 +231,12 @@ class Layout:
         end = walk.pixels.offset if walk.pixels else walk.position
         columns = tuple(walk.tags), tuple(walk.vrs), tuple(walk.offsets), tuple(walk.lengths)
         return cls(syntax, implicit, *columns, walk.pixels, end, tuple(walk.guards))
+
+    @cached_property
+    def elements(self) -> dict[int, Element]:
+        """Where the value of each tag lies; of duplicates the last."""
+        rows = zip(self.tags, self.vrs, self.offsets, self.lengths, strict=True)
+        return {row[0]: Element(*row) for row in rows}
 
     @cached_property
     def places(self) -> dict[int, int]:

@@ -6,6 +6,7 @@ How files get into place is known in `journal`, how one is put together in `spli
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,12 @@ from .edits import NEW, REMOVED, REPLACED, Layer, Overlay
 from .errors import BrokenFileError, SaveError
 from .frames import CHARSET, Frames
 from .groups import FRAME_GROUPS, SHARED_GROUPS
-from .header import Header, read_header
+from .header import Header
 from .imagery import STORED_TAGS
-from .instance import INSTANCE_UID, read_instance
+from .instance import INSTANCE_UID, NUMBER_OF_FRAMES, read_instance
 from .journal import Work
 from .layers import Layers, hidden_rows
+from .layouts import Layouts
 from .naming import Paths, new_uid
 from .pixelmodule import STALE_PRIVATE
 from .placing import placed
@@ -58,6 +60,7 @@ def works_of(layers: Layers, wanted: Sequence[Layer], overlays: dict[Layer, Over
     SaveError
         If an edit cannot be written, before anything is.
     """
+    layouts = Layouts()
     for layer in wanted:
         base, overlay = layers.base(layer), overlays.get(layer)
         if base is None or not overlay or not (base.file >= 0).any():
@@ -66,7 +69,7 @@ def works_of(layers: Layers, wanted: Sequence[Layer], overlays: dict[Layer, Over
             refuse_stored_tags(overlay)
         if layer.kind == NEW:
             continue
-        yield from _edited_files(base, overlay)
+        yield from _edited_files(base, overlay, layouts)
 
 
 def refuse_stored_tags(overlay: Overlay) -> None:
@@ -77,9 +80,10 @@ def refuse_stored_tags(overlay: Overlay) -> None:
         raise SaveError(f"{names} was edited, but the pixels were not: set_ndarray() makes it true, restore() drops it")
 
 
-def _edited_files(base: Frames, overlay: Overlay) -> Iterator[Work]:
+def _edited_files(base: Frames, overlay: Overlay, layouts: Layouts) -> Iterator[Work]:
     removed = hidden_rows(base, overlay, (REMOVED,))
     replaced = hidden_rows(base, overlay, (REPLACED,))
+    columns = _changed_columns(base, overlay)
     order = np.lexsort((base.number, base.file))
     bounds = np.flatnonzero(np.diff(base.file[order], prepend=-2, append=-2))
     for start, stop in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
@@ -95,30 +99,35 @@ def _edited_files(base: Frames, overlay: Overlay) -> Iterator[Work]:
                 f"some frames of {os.fsdecode(path)!r} got new pixels and others not: set_ndarray() all of them"
             )
         stay = rows[~removed[rows]]
-        changes = _changes(base, overlay, stay)
+        changes = {tag: new for tag, column in columns.items() if (new := column.at(stay.tolist())) is not None}
         keep = base.number[stay].tolist() if len(stay) < len(rows) else None
         if keep is not None:  # frame numbers would otherwise mean other frames than before
             changes[INSTANCE_UID] = [("UI", new_uid().encode())] * len(stay)
         if changes:
-            content = partial(_rewritten, os.path.join(base.files.root, path), len(rows), changes, keep=keep)
-            yield Work("replace", path, stamp, content)
+            edit = _FileEdit(os.path.join(base.files.root, path), len(rows), changes, keep)
+            yield Work("replace", path, stamp, partial(_rewritten, edit, layouts))
 
 
 def _file_of(base: Frames, row: int) -> tuple[bytes, Stamp]:
     return base.files.paths[base.file[row]], Stamp(*base.files.stamps[base.file[row]].tolist())
 
 
-def _changes(base: Frames, overlay: Overlay, rows: Rows) -> dict[int, list[Known | None]]:
-    """Return the elements of one file that change, one value a row."""
-    table = Frames.with_columns(base, {tag: column for tag, column in overlay.items() if tag >= 0}).take(rows)
-    before = base.take(rows)
-    changes = {}
-    for tag in overlay:
-        if tag >= 0:
-            new, old = _raw_by_row(table, tag), _raw_by_row(before, tag)
-            if new != old:
-                changes[tag] = new
-    return changes
+class _ChangedColumn(NamedTuple):
+    """One tag before and after the edits, by row."""
+
+    before: Sequence[Known | None]
+    after: Sequence[Known | None]
+
+    def at(self, rows: Sequence[int]) -> list[Known | None] | None:
+        """Return the new values of the rows of one file; None if these are the old ones."""
+        new = [self.after[row] for row in rows]
+        return None if new == [self.before[row] for row in rows] else new
+
+
+def _changed_columns(base: Frames, overlay: Overlay) -> dict[int, _ChangedColumn]:
+    edited = {tag: column for tag, column in overlay.items() if tag >= 0}
+    table = base.with_columns(edited)
+    return {tag: _ChangedColumn(_raw_by_row(base, tag), _raw_by_row(table, tag)) for tag in edited}
 
 
 def _raw_by_row(frames: Frames, tag: int) -> list[Known | None]:
@@ -126,26 +135,43 @@ def _raw_by_row(frames: Frames, tag: int) -> list[Known | None]:
     return [raws[code] if code >= 0 else None for code in codes.tolist()]
 
 
-def _rewritten(
-    path: bytes,
-    count: int,
-    changes: Mapping[int, Sequence[Known | None]],
-    *,
-    keep: Sequence[int] | None = None,
-    pixels: NewPixels | None = None,
-) -> Iterator[bytes]:
-    """Yield the bytes of a file of `count` frames with some elements, frames or all pixels changed."""
-    with Source(path) as source:
+class _FileEdit(NamedTuple):
+    """What becomes of one file.
+
+    Attributes
+    ----------
+    path
+        Absolute.
+    frames
+        How many it has.
+    changes
+        By tag one value for each frame that stays.
+    keep
+        Numbers of the frames that stay; None for all.
+    """
+
+    path: bytes
+    frames: int
+    changes: Mapping[int, Sequence[Known | None]]
+    keep: Sequence[int] | None = None
+
+
+def _rewritten(edit: _FileEdit, layouts: Layouts, pixels: NewPixels | None = None) -> Iterator[bytes]:
+    """Yield the bytes of a file with some elements, frames or all pixels changed."""
+    with Source(edit.path) as source:
         try:
-            header = read_header(source)
-            if len(read_instance(header)) != count:
+            header = layouts.read_header(source)
+            # The stamp says that it is the same file; only what has several frames is worth a second look.
+            is_plain = edit.frames == 1 and NUMBER_OF_FRAMES not in header.elements
+            if not is_plain and len(read_instance(header)) != edit.frames:
                 raise SaveError("it has another number of frames than when it was scanned: rescan()")
             drop, scrub = (_STALE_MACROS, STALE_PRIVATE) if pixels else ((), ())
-            top = placed(header, count, changes, keep=keep, drop=drop, scrub=scrub)
+            top = placed(header, edit.frames, edit.changes, keep=edit.keep, drop=drop, scrub=scrub)
             _check_text(header, top)
         except (BrokenFileError, SaveError) as error:
-            raise SaveError(f"{os.fsdecode(path)!r} cannot be edited: {error}; restore() drops the edits") from error
-        yield from spliced(source, header, top, pixels=pixels, keep=keep)
+            name = os.fsdecode(edit.path)
+            raise SaveError(f"{name!r} cannot be edited: {error}; restore() drops the edits") from error
+        yield from spliced(source, header, top, pixels=pixels, keep=edit.keep)
 
 
 def _check_text(header: Header, changes: Mapping[int, Known | None]) -> None:
@@ -180,13 +206,15 @@ def new_files(
     """
     headers, is_new = row_headers(frames), staged_rows(frames)
     _, codes = frames.column(INSTANCE_UID)
-    done = set()
+    done, layouts = set(), Layouts()
     for row, instance in instances_of(frames, key):
         rows = np.flatnonzero(codes == codes[row])
         rows = rows[np.argsort(frames.number[rows], kind="stable")]
         if instance.sop_uid in replaced:
             if instance.sop_uid not in done:  # frames of one instance may be staged in several chunk files
-                yield _with_new_pixels(frames, rows, [headers[i] for i in rows], *replaced[instance.sop_uid])
+                old = replaced[instance.sop_uid]
+                work = _with_new_pixels(frames, rows, [headers[i] for i in rows], *old, layouts)
+                yield work._replace(instance=instance.sop_uid)
             done.add(instance.sop_uid)
             continue
         place = os.fsencode(paths.path(instance))
@@ -195,10 +223,12 @@ def new_files(
                 "an enhanced image was copied while its own new pixels were not saved: save that series first"
             )
         content = _image(frames, row, headers[row]) if is_new[row] else partial(changed_blocks, frames.take(rows))
-        yield Work("create", place, Stamp(-1, -1, -1), content)
+        yield Work("create", place, Stamp(-1, -1, -1), content, instance.sop_uid)
 
 
-def _with_new_pixels(frames: Frames, rows: Rows, headers: Sequence[dict[int, Known]], base: Frames, old: int) -> Work:
+def _with_new_pixels(
+    frames: Frames, rows: Rows, headers: Sequence[dict[int, Known]], base: Frames, old: int, layouts: Layouts
+) -> Work:
     """Return the replacement of a file whose pixels and what describes them are new."""
     path, stamp = _file_of(base, old)
     there = np.flatnonzero(base.file == base.file[old])
@@ -218,9 +248,9 @@ def _with_new_pixels(frames: Frames, rows: Rows, headers: Sequence[dict[int, Kno
     def blocks() -> Iterator[bytes]:
         return (stored_bytes(frames, int(row), header) for row, header in zip(rows, headers, strict=True))
 
-    full = os.path.join(base.files.root, path)
+    edit = _FileEdit(os.path.join(base.files.root, path), len(there), changes, keep)
     pixels = NewPixels(length, bits, blocks)
-    return Work("replace", path, stamp, partial(_rewritten, full, len(there), changes, keep=keep, pixels=pixels))
+    return Work("replace", path, stamp, partial(_rewritten, edit, layouts, pixels))
 
 
 def _image(frames: Frames, row: int, header: dict[int, Known]) -> Callable[[], Iterator[Block]]:

@@ -1,0 +1,186 @@
+"""A folder as records share it: opened, locked for the one that writes, and seen in one state by those that read.
+
+What is in the folder is not known here.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from .catalog import Catalog, Report
+from .edits import Edits
+from .errors import LockedError, SaveError
+from .journal import Journal
+from .layers import Layers
+from .lock import WriterLock
+from .scan import SeriesKey
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def seeing_one_state(method: Method) -> Method:
+    """Let a method see one committed state."""
+
+    @wraps(method)
+    def reads(self: Access, *args: Any, **kwargs: Any) -> Any:
+        with self.reading():
+            return method(self, *args, **kwargs)
+
+    return cast(Method, reads)
+
+
+def writing_alone(method: Method) -> Method:
+    """Let a method run as the folder's only writer."""
+
+    @wraps(method)
+    def writes(self: Access, *args: Any, **kwargs: Any) -> Any:
+        with self.writing():
+            return method(self, *args, **kwargs)
+
+    return cast(Method, writes)
+
+
+class Access:
+    """A folder of DICOM, or a temporary one that lives as long as its records.
+
+    Parameters
+    ----------
+    path
+        The folder; None for a temporary one.
+    timeout
+        Seconds that an edit waits for another writer.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None, *, timeout: float = 10.0) -> None:
+        self.timeout = timeout
+        self.in_memory = path is None
+        folder = tempfile.mkdtemp(prefix="xdicom-") if path is None else path
+        try:
+            self._open(folder)
+        except BaseException:
+            if path is None:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    def _open(self, folder: str | os.PathLike[str]) -> None:
+        self.catalog = Catalog(folder)
+        self.edits = Edits(self.catalog)
+        self.layers = Layers(self.catalog, self.edits)
+        self.journal = Journal(self.catalog, self.edits)
+        self.lock = WriterLock(self.catalog.private)
+        self._lock = threading.RLock()
+        self._order: dict[SeriesKey, tuple[object, ...]] = {}
+        self._finalizer = weakref.finalize(
+            self, _discard, os.getpid(), self.catalog, self.lock, folder if self.in_memory else None
+        )
+        self._unfinished = ""
+        if self.journal.is_untidy() or self.lock.is_untidy():
+            self._recover()
+
+    def _recover(self) -> None:
+        """Finish an interrupted save, if the process that runs it is dead."""
+        try:
+            self.lock.acquire(timeout=0)
+            self.journal.recover()
+        except LockedError:
+            return
+        except OSError as error:  # the files can be read all the same, as they were before the save
+            self._unfinished = str(error.strerror or error)
+        finally:
+            self.lock.release()
+
+    def begin(self) -> None:
+        """Become the folder's only writer, and sweep up what earlier ones left.
+
+        Raises
+        ------
+        LockedError
+            If another process is writing, with its name.
+        SaveError
+            If an interrupted save cannot be finished.
+        """
+        if not self.lock.held:
+            self.lock.acquire(self.timeout)
+            self._become_writer()
+        elif not self.lock.is_ours():
+            raise LockedError("the lock of this database was taken away: close it and open it again")
+        elif self.journal.is_pending():
+            self._become_writer()
+
+    def _become_writer(self) -> None:
+        try:
+            self.journal.recover()
+            self.edits.sweep()
+        except OSError as error:
+            self.lock.release()
+            raise SaveError(f"an interrupted save cannot be finished: {error.strerror or error}") from error
+        self._unfinished = ""
+        if self.catalog.leave_memory():
+            self.catalog.rescan()
+        self._refresh()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the folder's only writer, and the only thread of this process that writes, for one operation."""
+        with self._lock, self.catalog.guarded():
+            self.begin()
+            yield
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Stage several things as one: others see all of them or none, and on any error none is staged."""
+        with self.writing():
+            try:
+                with self.catalog.transaction():
+                    yield
+            except BaseException:
+                self.edits.refresh()
+                self._refresh()
+                raise
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """See one committed state in an operation, whatever other processes write meanwhile."""
+        if self.catalog.is_outdated():
+            self.rescan()
+        with self.catalog.reading():
+            yield
+
+    @property
+    def root(self) -> Path:
+        """The folder."""
+        return self.catalog.root
+
+    def close(self) -> None:
+        """Close the database; a temporary folder is removed."""
+        self._finalizer()
+
+    def rescan(self, progress: Callable[[int, int], None] | None = None) -> Report:
+        """Read what is new or changed in the folder."""
+        with self.catalog.lock:
+            report = self.catalog.rescan(progress, in_memory=self.lock.is_taken())
+            self._refresh()
+        return report
+
+    def _refresh(self) -> None:
+        self._order.clear()
+        self.edits.realign()
+        self.layers.refresh()
+
+
+def _discard(pid: int, catalog: Catalog, lock: WriterLock, folder: str | os.PathLike[str] | None) -> None:
+    if pid != os.getpid():  # a forked child: all of this is its parent's
+        return
+    lock.release()
+    catalog.close()
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
