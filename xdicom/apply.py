@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from .creation import to_xarray
 from .database import Series
+from .dims import SLICE_DIMS
 from .errors import EditError, GeometryError, RecordError, StackError
 from .placement import POSITION_NAME
 from .selection import filled, rechunked
@@ -53,7 +54,7 @@ def apply(
     func
         Takes one numpy array for each input, and returns one. It gets blocks: the dims that it needs whole are the
         last axes, in the order of `dims`; all others come before and may be cut anywhere. Without `dims` it works
-        voxel by voxel.
+        voxel by voxel. Values are floats: float32, or float64 where float32 does not hold them.
     *series
         Series; a list of series, such as one for each flip angle, is one input. They must have the same geometry.
     dims
@@ -103,9 +104,9 @@ def apply(
     core = _names(dims)
     if not series:
         raise RecordError("apply() needs a function and at least one series")
-    arrays = [_array(each, stack, core) for each in series]
-    first = arrays[0]
-    arrays = [first, *(_on_same_grid(other, first) for other in arrays[1:])]
+    first = _array(series[0], stack, core)
+    others = [_array(each, *_varying(each, stack, core)) for each in series[1:]]
+    arrays = [first, *(_on_same_grid(other, first) for other in others)]
     out = tuple(name for name in core if name in _FRAME_DIMS) if output_dims is None else _names(output_dims)
     wanted = np.result_type(first.dtype, np.float32) if dtype is None else np.dtype(dtype)
     found = _applied(
@@ -166,24 +167,36 @@ def _first(each: Input) -> Series:
 def _array(each: Input, stack: Dims, core: tuple[str, ...]) -> xr.DataArray:
     """Return one input as a lazy array with the dims that a function needs."""
     records = [each] if isinstance(each, Series) else list(each)
+    extra = tuple(name for name in core if name not in ("slice", *_FRAME_DIMS))
     if stack is not None:
         return to_xarray(records, stack)
-    extra = tuple(name for name in core if name not in ("slice", *_FRAME_DIMS))
     try:
         array = to_xarray(records)
-    except StackError:
+    except StackError as error:
         if not extra:
-            raise
+            raise StackError(str(error).replace("try dims=", "try stack=")) from error
     else:
         if set(extra) <= set(array.dims):
             return array
     return to_xarray(records, ("slice", *extra))
 
 
+def _varying(each: Input, stack: Dims, core: tuple[str, ...]) -> tuple[Dims, tuple[str, ...]]:
+    """Return `stack` and `dims` for a further input, without tags that have one value in it."""
+    frames = [record.frames() for record in ([each] if isinstance(each, Series) else each)]
+
+    def varies(name: Any) -> bool:
+        is_place = name in SLICE_DIMS or name in ("frame", *_FRAME_DIMS)
+        return is_place or len({str(value) for table in frames for value in table.unique(name)}) > 1
+
+    asked = (stack,) if isinstance(stack, str) else stack
+    return None if asked is None else tuple(filter(varies, asked)), tuple(filter(varies, core))
+
+
 def _on_same_grid(other: xr.DataArray, first: xr.DataArray) -> xr.DataArray:
     """Return an input without what the first one says, too, or raise where it lies elsewhere."""
-    for name in map(str, first.coords):
-        if name not in other.coords or not (name in first.dims or name.startswith(_PLACED)):
+    for name in (*map(str, first.dims), *map(str, first.coords)):
+        if name not in first.coords or name not in other.coords or not (name in first.dims or name.startswith(_PLACED)):
             continue
         here, there = first.coords[name], other.coords[name]
         numeric = here.dtype.kind in "iuf" and there.dtype.kind in "iuf"
@@ -237,7 +250,7 @@ def _applied(
     checked = functools.partial(_checked, func, tuple(map(len, cores)), tuple(out_sizes.values()), dtype)
     found: xr.DataArray = xr.apply_ufunc(
         func if vectorize else checked,
-        *(_whole_along(array, core) for array in arrays),
+        *(_as_floats(_whole_along(array, core)) for array in arrays),
         input_core_dims=cores,
         output_core_dims=[out],
         exclude_dims={name for name in core if name in given},
@@ -258,6 +271,11 @@ def _whole_along(array: xr.DataArray, core: Sequence[str]) -> xr.DataArray:
     room = min(max(array.nbytes // _GOOD_COUNT, LEAST_BYTES), MOST_BYTES) // core_bytes
     cut = dict(zip(frame_first, filled([array.sizes[name] for name in frame_first], room), strict=True))
     return array.copy(data=rechunked(array.data, tuple(cut.get(name, (array.sizes[name],)) for name in array.dims)))
+
+
+def _as_floats(array: xr.DataArray) -> xr.DataArray:
+    """Return an array in floats, in which no difference wraps around as it does in unsigned integers."""
+    return array.astype(np.result_type(array.dtype, np.float32), keep_attrs=True)
 
 
 def _checked(

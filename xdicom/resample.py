@@ -24,7 +24,7 @@ MOST_VOXELS = 2**21
 # Beyond so many voxels, the spline coefficients of a value hang on others by less than 1e-12.
 _MARGINS = {0: 1, 1: 1, 2: 18, 3: 24, 4: 30, 5: 36}
 _PADDING = 12  # voxels, as scipy has it around a spline of mode "nearest"
-_HALF = 0.5 - 1e-6  # of a mask, so that rounding does not decide on a border through the middle
+_TIE = 1e-6  # so that rounding does not decide where a place is as near to one voxel as to another
 _FROM_TARGET = PLACED | {f"slice_step_{axis}" for axis in "xyz"}
 # What says where a slice lies and is no longer true; all else comes from the nearest slice.
 _NOT_KEPT = _FROM_TARGET | {"slice", "slice_location", "SliceLocation", "SpacingBetweenSlices", "SliceThickness"}
@@ -59,7 +59,7 @@ class Interpolated:
     def prepare(self, volume: NDArray[Any]) -> Prepared:
         """Return the coefficients of the spline."""
         absent = None
-        missing = np.isnan(volume) if volume.dtype.kind == "f" else np.zeros((), bool)
+        missing = np.isnan(volume) if volume.dtype.kind == "f" and self.order else np.zeros((), bool)
         if missing.any():
             volume = np.where(missing, 0, volume)
             grown = ndimage.maximum_filter(missing, self.order // 2 * 2 + 1) if self.order > 1 else missing
@@ -70,18 +70,27 @@ class Interpolated:
 
     def at(self, prepared: Prepared, places: FloatArray) -> NDArray[Any]:
         """Return the values at fractional indices of shape (3, n)."""
+        if not self.order:
+            return _nearest(prepared.volume, places)
         shifted = places + _PADDING if self.order > 1 else places
-        exact = prepared.volume.dtype if self.order == 0 else np.float64
         values: NDArray[Any] = ndimage.map_coordinates(
-            prepared.volume, shifted, exact, self.order, mode="nearest", prefilter=False
+            prepared.volume, shifted, np.float64, self.order, mode="nearest", prefilter=False
         )
         if prepared.absent is not None:
-            share = ndimage.map_coordinates(prepared.absent, places, order=min(self.order, 1), mode="nearest")
-            values[share > 1e-6] = self.fill if self.dtype.kind in "iu" else np.nan
-        if self.order and self.dtype.kind in "iu":
+            share = ndimage.map_coordinates(prepared.absent, places, order=1, mode="nearest")
+            values[share > _TIE] = self.fill if self.dtype.kind in "iu" else np.nan
+        if self.dtype.kind in "iu":
             bounds = np.iinfo(self.dtype)
             values = np.rint(values).clip(bounds.min, bounds.max)
         return values
+
+
+def _nearest(volume: NDArray[Any], places: FloatArray) -> NDArray[Any]:
+    """Return the values of the nearest voxels, of two that are as near the higher one, as in ITK."""
+    last = np.array(volume.shape)[:, None] - 1
+    index = np.clip(np.floor(places + (0.5 + _TIE)), 0, last).astype(np.intp)
+    found: NDArray[Any] = volume[tuple(index)]
+    return found
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,7 @@ class Inside:
     def at(self, prepared: Prepared, places: FloatArray) -> NDArray[Any]:
         """Return the values at fractional indices of shape (3, n)."""
         share = ndimage.map_coordinates(prepared.volume, places, np.float64, 1, mode="nearest")
-        inside: NDArray[Any] = share >= _HALF
+        inside: NDArray[Any] = share >= 0.5 - _TIE
         return inside
 
 
@@ -335,10 +344,7 @@ def _block_sizes(slabs: Slabs, at: Slices, margin: int) -> tuple[int, int, int]:
     """Return how many slices, rows and columns of the target go into a block, so that a task holds few voxels."""
 
     def needed(sizes: Sequence[int]) -> int:
-        starts = [(whole - size) // 2 for whole, size in zip(at.shape, sizes, strict=True)]
-        spans = [slice(start, start + size) for start, size in zip(starts, sizes, strict=True)]
-        box = slabs.box(at.part((spans[0], spans[1], spans[2])), margin)
-        return 1 if box is None else _volume(box)
+        return slabs.needed(at.part((slice(sizes[0]), slice(sizes[1]), slice(sizes[2]))), margin)
 
     sizes = list(at.shape)
     while max(math.prod(sizes), needed(sizes)) > MOST_VOXELS and max(sizes) > 1:

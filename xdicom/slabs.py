@@ -281,6 +281,14 @@ class Slabs:
         index = np.arange(len(self.offsets))
         return np.interp(places, index, self.offsets[:, 1]), np.interp(places, index, self.offsets[:, 2])
 
+    def needed(self, slices: Slices, margin: int) -> int:
+        """Return how many voxels the box of some slices holds at most, wherever slices of this size lie."""
+        extent = np.ptp(slices.corners() @ self.inverse.T, axis=0)
+        steps = np.diff(self.offsets, axis=0) if len(self.offsets) > 1 else np.array([[np.inf, 0.0, 0.0]])
+        extent[1:] += (np.abs(steps[:, 1:]) / steps[:, :1]).max(axis=0) * extent[0]
+        extent[0] /= steps[:, 0].min()
+        return int(np.minimum(np.ceil(extent) + 2 * margin + 2, self.shape).prod())
+
     def box(self, slices: Slices, margin: int) -> Box | None:
         """Return the smallest box of voxels that the values at all pixels of some slices depend on, None if none do.
 

@@ -31,7 +31,7 @@ def map_to(
     *,
     order: int = 1,
     fill: float = np.nan,
-    stack: Dims = None,
+    dims: Dims = None,
     force: bool = False,
     **values: Any,
 ) -> Series:
@@ -48,7 +48,7 @@ def map_to(
         Of the spline between voxels: 0 nearest, 1 linear, up to 5.
     fill
         Value outside the source; of images in colour always 0.
-    stack
+    dims
         How the frames of `series` are arranged, as `dims` in `Series.to_xarray`; by default inferred.
     force
         Also where nothing says that both lie in one space, and take their coordinates as if they did.
@@ -74,14 +74,14 @@ def map_to(
     `SimpleITK.Resample`. The transform is computed in double precision from the tags as they are.
     """
     check_order(order)
-    source, grid = _pair(series, target, stack, force)
+    source, grid = _pair(series, target, dims, force)
     options = {"fill": 0, "dtype": source.dtype} if "sample" in source.dims else {"fill": fill}
     array = resample(source, grid, order=order, **options)
     return derived_series(series, array, "map_to", detail=f"order {order}", **(_space(target) | values))
 
 
 def map_mask_to(
-    series: Series, target: Series, *, labels: bool = False, stack: Dims = None, force: bool = False, **values: Any
+    series: Series, target: Series, *, labels: bool = False, dims: Dims = None, force: bool = False, **values: Any
 ) -> Series:
     """Resample a mask onto the slices, rows and columns of another series.
 
@@ -94,7 +94,7 @@ def map_mask_to(
     labels
         Keep the values, of the nearest voxel. By default the mask is interpolated linearly, and a voxel is 1 where at
         least half of it is inside.
-    stack, force, **values
+    dims, force, **values
         As in `map_to`.
 
     Returns
@@ -107,16 +107,16 @@ def map_mask_to(
     GeometryError
         As in `map_to`.
     """
-    source, grid = _pair(series, target, stack, force)
+    source, grid = _pair(series, target, dims, force)
     array = resample_mask(source, grid, labels=labels)
     return derived_series(series, array, "map_mask_to", **(_space(target) | values))
 
 
-def _pair(series: Series, target: Series, stack: Dims, force: bool) -> tuple[xr.DataArray, xr.DataArray]:
+def _pair(series: Series, target: Series, dims: Dims, force: bool) -> tuple[xr.DataArray, xr.DataArray]:
     """Return the array of a series, and one with the geometry of its target."""
     if not force:
         _require_one_space(series, target)
-    return series.to_xarray(stack), grid_of(target)
+    return series.to_xarray(dims), grid_of(target)
 
 
 def grid_of(series: Series) -> xr.DataArray:
