@@ -3,11 +3,13 @@
 import gc
 import gzip
 import hashlib
+import importlib.metadata
 import importlib.util
 import os
 import shutil
 import stat
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -157,6 +159,28 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("XDG_CACHE_HOME", str(folder))
         patch.setenv("MPLCONFIGDIR", str(folder / "matplotlib"))
         yield folder
+
+
+def write_metadata(folder: Path) -> Path:
+    """Write into a folder what an installation of xdicom leaves for others to find, and return the folder."""
+    metadata = folder / "xdicom-0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: xdicom\nVersion: 0\n")
+    groups = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]["entry-points"]
+    lines = [
+        line for group, points in groups.items() for line in (f"[{group}]", *(f"{k} = {v}" for k, v in points.items()))
+    ]
+    (metadata / "entry_points.txt").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def found_by_others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let xarray find the engine by its name, where the tests run from the sources and xdicom is not installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not importlib.metadata.entry_points(group="xarray.backends", name="xdicom"):
+            patch.syspath_prepend(write_metadata(tmp_path_factory.mktemp("installed")))
+        yield
 
 
 def _open_files() -> dict[int, str]:

@@ -84,6 +84,12 @@ class FakeFrames:
                 codes[row] = index[repr(value)]
         return distinct, codes
 
+    def raw_values(self, tag):
+        """Return the distinct raw values and their codes."""
+        distinct, codes = self.column(tag)
+        vr = "LO" if tag >> 16 & 1 else tags.concrete_vr(tag)
+        return [(vr, tags.encode(tag, vr, value)) for value in distinct], codes
+
     def values(self, name):
         """Return the values of a lower_case attribute."""
         if name not in self.attributes:

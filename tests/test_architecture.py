@@ -19,22 +19,23 @@ ORDER = """
     -- values: know no file
     charsets strings values keywords decoding encoding tags geometry columns selection
     -- one file
-    source walker writer explicit runs header layouts groups vendors codestream colour formats rescale decoders pixels
-    instance folder replaced locations quantise modules overlay pixelmodule placing splice
+    source walker writer explicit runs header layouts groups csa vendors codestream colour formats rescale decoders
+    pixels instance folder replaced locations quantise modules overlay dicomjson pixelmodule placing splice
     -- one folder
-    imagery frames imagetypes attributes conditions naming tables packing scan rows parallel seriestables
+    imagery frames imagetypes attributes conditions naming tables packing scan lone rows parallel seriestables
     catalog copying identity overlays staging editing edits layers changes setting lock flushing journal works
     -- arrays
-    dims advice stack placement coordinates array planes slabs resample likeness
+    dims advice stack placement coordinates array indexed planes slabs resample likeness conversion
     -- faces
     create access store derive replacing transfer saving export
     -- what people see
     display montage plotting outline
     -- records
-    reading records database creation
-    apply backend accessor wrappers
+    reading trees records database creation
+    newseries apply backend accessor wrappers
     -- the demo and the command
-    relaxation phantom phantomstudy anglesets demo cli
+    relaxation phantom phantomstudy anglesets demo
+    cli_words cli_output cli_read cli_edit cli_export cli
 """
 MODULES = [word for line in ORDER.splitlines() if "--" not in line for word in line.split()]
 
@@ -48,7 +49,8 @@ RESTRICTED = {
     "jpeg_ls": ({"decoders"}, "function"),
     "openjpeg": ({"decoders"}, "function"),
     "distributed": (set(MODULES), "function"),
-    "nibabel": ({"export"}, "function"),
+    "nibabel": ({"conversion", "nifti"}, "function"),
+    "SimpleITK": ({"conversion"}, "function"),
     "pandas": (set(MODULES), "function"),
     "pickle": ({"parallel"}, "anywhere"),  # what goes through pipes to its own workers, never a file
 }
@@ -58,6 +60,11 @@ RESTRICTED = {
 TESTED_WITH = {
     "access": "lock",
     "changes": "guide",
+    "cli_edit": "cli",
+    "cli_export": "cli",
+    "cli_output": "cli",
+    "cli_read": "cli",
+    "cli_words": "cli",
     "columns": "tables",
     "errors": "stack",
     "flushing": "journal",
@@ -65,7 +72,9 @@ TESTED_WITH = {
     "imagery": "frames",
     "imagetypes": "attributes",
     "layers": "database",
+    "lone": "backend",
     "modules": "derive",
+    "newseries": "accessor",
     "outline": "database",
     "overlays": "edits",
     "reading": "database",
@@ -74,7 +83,6 @@ TESTED_WITH = {
     "rows": "saving",
     "seriestables": "catalog",
     "setting": "guide",
-    "store": "database",
 }
 
 
@@ -243,7 +251,18 @@ print(repr(before) == repr(state()))
 
 def test_import_is_light() -> None:
     """Importing xdicom imports no optional package, no decoder and no test tool."""
-    heavy = ["matplotlib", "pandas", "distributed", "nibabel", "imagecodecs", "jpeg_ls", "openjpeg", "scipy", "zarr"]
+    heavy = [
+        "matplotlib",
+        "pandas",
+        "distributed",
+        "nibabel",
+        "SimpleITK",
+        "imagecodecs",
+        "jpeg_ls",
+        "openjpeg",
+        "scipy",
+        "zarr",
+    ]
     code = f"""
 import sys
 import xarray, dask.array, pydicom, numpy

@@ -4,10 +4,11 @@ import json
 
 import numpy as np
 import pytest
+import xarray as xr
 from fake_table import ABSENT, FakeFrames
 
 from xdicom.array import to_dataarray
-from xdicom.coordinates import plain
+from xdicom.coordinates import Labels, plain
 from xdicom.stack import stack
 
 
@@ -256,8 +257,28 @@ def test_header_is_dicom_json():
     }
 
 
-def test_header_comes_from_the_table_where_it_offers_one():
-    """A table that knows its header gives it."""
-    frames = FakeFrames(EchoTime=[1.0])
-    frames.header_json = lambda: "{}"
-    assert to_dataarray(frames, stack(frames, ("EchoTime",))).attrs["dicom_header"] == "{}"
+# -- text under coarsen
+
+
+def test_coarsen_leaves_text_that_is_the_same():
+    """Of windows of text, what is the same is left, and "" where it differs; the rest is averaged as usual."""
+    da = xr.DataArray(
+        np.arange(4.0), {"t": Labels("x", np.array(["a", "a", "b", "c"])), "n": ("x", [1.0, 2.0, 3.0, 4.0])}, ("x",)
+    )
+    coarse = da.coarsen(x=2).mean()
+    assert coarse["t"].values.tolist() == ["a", ""]
+    assert coarse["n"].values.tolist() == [1.5, 3.5]
+
+
+def test_text_can_be_coarsened_after_selections_and_arithmetic():
+    """Selecting and computing keep what makes coarsen work."""
+    da = xr.DataArray(np.arange(4.0), {"t": Labels("x", np.array(["a", "a", "b", "c"]))}, ("x",))
+    other = (da.isel(x=slice(None, None, -1)).compute() * 2 + da[::-1]).where(da[::-1] > -1).transpose().astype(int)
+    assert other.coarsen(x=2).mean()["t"].values.tolist() == ["", "a"]
+
+
+def test_coarsen_of_text_by_another_function_is_xarrays():
+    """Who names a function gets that function."""
+    da = xr.DataArray(np.arange(4.0), {"t": Labels("x", np.array(["a", "b", "c", "d"]))}, ("x",))
+    first = da.coarsen(x=2, coord_func={"t": lambda windows, axis: windows.take(0, axis[0])}).mean()
+    assert first["t"].values.tolist() == ["a", "c"]

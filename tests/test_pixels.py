@@ -295,10 +295,10 @@ def test_int_outside_the_frame_raises(region: Region, stored_in: Any) -> None:
     [
         ("grey", WHOLE, 9 * 24),
         ("grey", (slice(2, 5), slice(None)), 3 * 24),
-        ("grey", (slice(2, 5), slice(1, 3)), 3 * 24),
+        ("grey", (slice(2, 5), slice(1, 3)), 3 * 24 - 20),
         ("grey", (slice(None, None, 4), slice(None)), 3 * 24),
         ("grey", (slice(6, 0, -3), slice(None)), 2 * 24),
-        ("grey", (4, 4), 24),
+        ("grey", (4, 4), 2),
         ("12 bits", (slice(2, 5), slice(None)), 3 * 24),
         ("rgb", (slice(2, 5), slice(None)), 3 * 36),
         ("planar", (slice(2, 5), slice(None)), 3 * 36),
@@ -307,7 +307,7 @@ def test_int_outside_the_frame_raises(region: Region, stored_in: Any) -> None:
     ],
 )
 def test_only_the_rows_needed_are_read(name: str, region: Region, count: int, stored_in: Any) -> None:
-    """Part of a frame reads the bytes of its rows, and no others."""
+    """Part of a frame reads the bytes from its first pixel to its last, and no others."""
     fmt = FORMATS[name]
     source = stored_in(bytes_of(fmt))
     read(source, fmt, region=region)

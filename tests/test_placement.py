@@ -247,7 +247,7 @@ def test_unequal_rows_have_no_affine():
 
 def test_averaged_slices_have_no_affine():
     """After mean("slice") the position is gone, and the error says what to do."""
-    with pytest.raises(GeometryError, match=r"mean\(\) drops it; select with isel\(\)"):
+    with pytest.raises(GeometryError, match=r"mean\(\) drops it, select with isel\(\)"):
         affine_of(volume().mean("slice"))
 
 

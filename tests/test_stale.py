@@ -16,7 +16,7 @@ from test_locations import FMT, HEADER, frame, read, table
 from xdicom import locations as locations_module
 from xdicom.errors import BrokenFileError, StaleError
 from xdicom.header import read_header
-from xdicom.instance import format_of, known_rescale, read_instance, uid_hash
+from xdicom.instance import Found, format_of, known_rescale, read_instance, uid_hash
 from xdicom.locations import Locations
 from xdicom.pixels import Rescale
 from xdicom.source import Source
@@ -42,7 +42,7 @@ def test_changed_file_is_read_where_the_frame_is_now(tmp_path: Path, found_as: A
 
     def relocate(source: Source, uid: int, number: int) -> Any:
         asked.append((source.path, uid, number))
-        return HEADER + 14 + 48 * number, 48, FMT, Rescale(2, -10)
+        return Found(HEADER + 14 + 48 * number, 48, FMT, Rescale(2, -10))
 
     found_as(relocate)
     np.testing.assert_array_equal(read(locations), [frame(i) for i in range(6)])
@@ -62,11 +62,12 @@ def test_touched_file_is_looked_at_again(tmp_path: Path, found_as: Any) -> None:
 @pytest.mark.parametrize(
     ("found", "text"),
     [
-        ((0, 48, replace(FMT, rows=5), Rescale(2, -10)), "rows 4 became 5"),
-        ((0, 48, replace(FMT, transfer_syntax="1.2"), Rescale(2, -10)), "transfer_syntax .* became 1.2"),
-        ((0, 48, replace(FMT, signed=False), Rescale(2, -10)), "signed True became False"),
-        ((0, 48, FMT, Rescale(2, -9)), "intercept -10.0 became -9.0"),
-        ((0, 48, FMT, Rescale(lut=(0, 8, b"\0"))), "slope 2.0 became 1.0, intercept -10.0 became 0.0, lut"),
+        (Found(0, 48, replace(FMT, rows=5), Rescale(2, -10)), "rows 4 became 5"),
+        (Found(0, 48, replace(FMT, transfer_syntax="1.2"), Rescale(2, -10)), "transfer_syntax .* became 1.2"),
+        (Found(0, 48, replace(FMT, signed=False), Rescale(2, -10)), "signed True became False"),
+        (Found(0, 48, FMT, Rescale(2, -10), (0, 0, 2, 2)), "the slice lies elsewhere in the picture"),
+        (Found(0, 48, FMT, Rescale(2, -9)), "intercept -10.0 became -9.0"),
+        (Found(0, 48, FMT, Rescale(lut=(0, 8, b"\0"))), "slope 2.0 became 1.0, intercept -10.0 became 0.0, lut"),
     ],
 )
 def test_frame_that_is_no_longer_the_same_is_stale(found: Any, text: str, tmp_path: Path, found_as: Any) -> None:

@@ -3,6 +3,7 @@
 The modules, in the order in which data flows, are listed in docs/architecture.md; each imports only those before it.
 """
 
+from . import accessor as _accessor  # noqa: F401 - it registers da.dicom
 from . import errors, wrappers
 from .apply import apply
 from .attributes import register_attribute

@@ -13,15 +13,15 @@ import numpy as np
 import xarray as xr
 from numpy.typing import DTypeLike, NDArray
 
-from .coordinates import describe
-from .dims import SLICE_DIMS
+from .coordinates import Labels, describe
+from .dims import SLICE_DIMS, STACK_DIMS
 from .placement import POSITION_NAME, place
 from .selection import Selection, selectable
 
 if TYPE_CHECKING:
     from .frames import Frames
     from .locations import Locations
-    from .stack import Grid
+    from .stack import Coords, Grid
 
 MEBIBYTE = 2**20
 LEAST_CHUNK, MOST_CHUNK = 32 * MEBIBYTE, 64 * MEBIBYTE
@@ -76,11 +76,17 @@ def to_dataarray(
     described, attrs = describe(frames, grid, placed)
     if problem:
         attrs["geometry_problem"] = problem
-    attrs["stack_dims"] = " ".join(grid.dims)
-    coords = {**described, **placed, **grid.coords}
+    # A coordinate, for arithmetic may drop attributes.
+    dims_coord: Coords = {STACK_DIMS: ((), np.array(" ".join(grid.dims)))}
+    coords = {**described, **placed, **grid.coords, **dims_coord}
     data = lazy.read_all() if chunks is None else lazy.chunked(chunk_sizes(lazy.shape, lazy.dtype, dims, chunks))
-    variables = {name: (*coord, _units(name, coord[1])) for name, coord in coords.items()}
+    variables = {name: _variable(name, *coord) for name, coord in coords.items()}
     return xr.DataArray(data, variables, dims, name="pixels", attrs=attrs)
+
+
+def _variable(name: str, dims: tuple[str, ...], values: NDArray[Any]) -> xr.Variable:
+    kind = Labels if values.dtype.kind == "U" else xr.Variable
+    return kind(dims, values, _units(name, values))
 
 
 def _units(name: str, values: NDArray[Any]) -> dict[str, str]:
@@ -208,15 +214,27 @@ class FrameArray:
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         """Read a part: ints, slices with any step, arrays of integers or bool, and an ellipsis, as numpy does."""
+        read, rest = self.covering(key, threads=1)
+        return read if all(isinstance(part, slice) for part in rest) else read[rest]
+
+    def covering(self, key: Any, threads: int | None = None) -> tuple[NDArray[Any], tuple[Any, ...]]:
+        """Read the frames that a key needs, and return them with the key into them, an entry for each axis.
+
+        Parameters
+        ----------
+        key
+            As in `__getitem__`.
+        threads
+            How many read; None: one a processor.
+        """
         keys = _expanded(key, self.ndim)
         picked = [_points(part, size) for part, size in zip(keys, self.shape[: self._grid_ndim], strict=False)]
         inner = [
             _range(part, size)
             for part, size in zip(keys[self._grid_ndim :], self.shape[self._grid_ndim :], strict=True)
         ]
-        read = self._read([points for points, _ in picked], [span for span, _ in inner])
-        rest = tuple(left for _, left in (*picked, *inner))
-        return read if all(isinstance(part, slice) for part in rest) else read[rest]
+        read = self._read([points for points, _ in picked], [span for span, _ in inner], threads)
+        return read, tuple(left for _, left in (*picked, *inner))
 
     def _read(self, points: Sequence[Index], spans: Sequence[slice], threads: int | None = 1) -> NDArray[Any]:
         """Read the frames at the points that have one of some indices along each dim of the grid."""

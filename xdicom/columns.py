@@ -14,6 +14,15 @@ from numpy.typing import NDArray
 ENCODING = -1
 # In place of a VR in that pseudo-tag: the pixels are staged, and the rest is their dtype.
 STAGED = "staged"
+# A pseudo-tag of frames that are part of the picture in their file: first row and column, rows and columns.
+TILE = -3
+# In place of a VR in that pseudo-tag: the picture holds several frames and cannot be taken apart; and why not.
+UNTILED = "untile"
+
+
+def as_stored(tag: int) -> int:
+    """Return the pseudo-tag under which a table keeps what the file says of its pixels where the column says else."""
+    return ~tag - 0x100
 
 
 class Ref(NamedTuple):

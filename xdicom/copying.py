@@ -15,6 +15,7 @@ from .explicit import explicit_values
 from .frames import Files, Frames
 from .groups import FRAME_GROUPS, SHARED_GROUPS
 from .header import Header, inflated, read_header
+from .imagery import refuse_part_of_picture
 from .modules import CHARSET
 from .overlay import has_text_beyond_ascii, overlaid
 from .parallel import scan_files
@@ -93,6 +94,7 @@ def changed_blocks(frames: Frames) -> Iterator[Block]:
         if not np.isin(frames.number, before.number).all() or len(np.unique(frames.number)) < len(frames):
             raise SaveError(f"{os.fsdecode(source.path)!r} has {count} frames, and others were to be written: rescan()")
         keep = frames.number.tolist() if len(frames) < count else None
+        refuse_part_of_picture(frames)
         try:
             changes = placed(header, count, _changes(frames, before.take(frames.number)), keep=keep)
         except (SaveError, BrokenFileError) as error:

@@ -18,6 +18,7 @@ from .conditions import matching_rows
 from .display import Progress, tree_text
 from .errors import EditError, RecordError, StackError
 from .frames import Frames
+from .imagery import refuse_part_of_picture
 from .outline import node_of
 from .placement import affine_of
 from .plotting import plot
@@ -306,6 +307,7 @@ class Series(_BelowDatabase):
     def _copy_of(self, rows: Any) -> Series:
         """Make a new series in the same study of copies of some frames."""
         frames = self.frames().take(rows)
+        refuse_part_of_picture(frames)  # before there is a series
         names = frames.unique("SeriesDescription")
         values = {"SeriesDescription": names[0] or ""} if len(names) else {}
         target = transfer.add_series(self._store, self._key[:2], values)

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from . import create, quantise, tags
 from .columns import ENCODING, STAGED, Column, Known
-from .dims import RANKED, SLICE_DIMS
+from .dims import RANKED, SLICE_DIMS, STACK_DIMS
 from .edits import inline
 from .errors import EditError
 from .frames import Files, Frames
+from .imagery import refuse_part_of_picture
 from .likeness import attribute_tags, changed_tags, nearest_rows
 from .modules import CHARSET, PATIENT_TAGS, STUDY_TAGS
 from .naming import new_uid
@@ -356,7 +357,8 @@ def _reference(header: Header, number: int) -> SourceImage | None:
 
 def _gone(array: xr.DataArray, lead: tuple[str, ...]) -> list[int]:
     """Return the tags of dims along which the source was stacked and the array is no more."""
-    before = [name.removesuffix(RANKED) for name in str(array.attrs.get("stack_dims", "")).split()]
+    texts = array.coords[STACK_DIMS].values.astype(str).reshape(-1).tolist() if STACK_DIMS in array.coords else []
+    before = [name.removesuffix(RANKED) for name in dict.fromkeys(" ".join(texts).split())]
     names = [_ATTRIBUTE_TAGS.get(name, name) for name in before if name not in lead and name not in array.coords]
     return [tags.as_tag(name) for name in names if name[:1].isupper() and name.isidentifier()]
 
@@ -453,9 +455,10 @@ def copy_frames(
     Raises
     ------
     EditError
-        If a frame is there twice.
+        If a frame is there twice, or a part of the slices in one picture.
     """
     _refuse_twice(frames)
+    refuse_part_of_picture(frames)
     held = store.frames(key)
     fixed = {} if held is None else row_headers(held)[0]
     outer = (PATIENT_TAGS | STUDY_TAGS) - {CHARSET}

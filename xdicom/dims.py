@@ -32,6 +32,9 @@ POSITION, ORIENTATION, SLICE_LOCATION = 0x00200032, 0x00200037, 0x00201041
 FROM_GEOMETRY = ("slice", "slice_location")
 SLICE_DIMS = (*FROM_GEOMETRY, "SliceLocation")
 RANKED = "_index"
+STACK_DIMS = "stack_dims"
+"""Coordinate of an array that names the dims along which its frames were stacked, also those that are gone since."""
+
 AXES = ("x", "y", "z")
 MM_DECIMALS = 3
 

@@ -17,12 +17,13 @@ from .errors import BrokenFileError, EditError, TagValueError
 from .explicit import to_explicit
 from .frames import CHARSET, SIGNED, Frames
 from .groups import ECHO_TIME, EFFECTIVE_ECHO_TIME, FRAME_GROUPS, SHARED_GROUPS
-from .imagery import STORED_TAGS
+from .imagery import STORED_TAGS, tiled_rows
 from .instance import INSTANCE_UID
 from .overlay import has_text_beyond_ascii
 from .scan import PATIENT_ID, SERIES_UID, STUDY_UID
 from .strings import outside
 from .tags import PrivateTag, UniqueValues
+from .vendors import IMAGE_TYPE, decides_tiles, is_tiled, owns_tiles
 
 _SOP_CLASS = 0x00080016
 _UNDELETABLE = frozenset({PATIENT_ID, STUDY_UID, SERIES_UID, INSTANCE_UID, _SOP_CLASS})
@@ -65,7 +66,22 @@ def overlay_of(frames: Frames, values: Values, vrs: Mapping[object, str]) -> Ove
             editor.set(name, plain[name])
     result = editor.result()
     _refuse_two_echo_times(frames, result)
+    _refuse_moved_tiles(frames, result)
     return result
+
+
+def _refuse_moved_tiles(frames: Frames, overlay: Overlay) -> None:
+    """Refuse what would make other slices of the pictures that hold several."""
+    tiled = np.flatnonzero(tiled_rows(frames))
+    for tag, column in overlay.items() if tiled.size else ():
+        new = column.take(tiled) if column else None
+        is_type = tag == IMAGE_TYPE and not (new and all(is_tiled(raw) for _, raw in _raws(new)))
+        is_owner = owns_tiles(tag) and tag in frames.columns
+        if (is_type or is_owner or decides_tiles(tag)) and not unchanged(frames.take(tiled), tag, new):
+            raise EditError(
+                f"{tags.label(tag)} says where the slices in a mosaic are, and cannot be edited there: make a new "
+                "series first, series.new_sibling().set_xarray(series.to_xarray())"
+            )
 
 
 def _refuse_two_echo_times(frames: Frames, overlay: Overlay) -> None:

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from pydicom.uid import UID
 
 from . import tags
-from .columns import ENCODING, STAGED
-from .errors import PixelError
+from .columns import ENCODING, STAGED, TILE, UNTILED, Column, as_stored
+from .errors import EditError, PixelError
 from .formats import FORMAT_TAGS, PixelFormat, pixel_format
-from .instance import INSTANCE_UID, format_of, known_rescale
+from .instance import INSTANCE_UID, format_of, known_rescale, place_of
 from .locations import Locations
 from .pixelmodule import NAN_PADDING
 from .rescale import RESCALE_TAGS, Rescale
+from .vendors import Tile
 from .walker import EXPLICIT
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ _NEEDED = (ENCODING, *RESCALE_TAGS, _PADDING)
 def locate_pixels(frames: "Frames") -> Locations:
     """Return where the pixels of every row are; rows without readable pixels have no format there."""
     formats, format_codes, _ = _formats(frames)
+    tiles, tile_codes, _ = _tiles(frames)
     rescales, rescale_codes = _combinations(frames, _NEEDED, _rescale)
     return Locations.build(
         root=frames.files.root,
@@ -55,6 +57,8 @@ def locate_pixels(frames: "Frames") -> Locations:
         rescales=rescales,
         rescale_codes=rescale_codes,
         uids=[str(uid) for uid in frames.values(INSTANCE_UID)],
+        tiles=tiles,
+        tile_codes=tile_codes,
     )
 
 
@@ -65,6 +69,38 @@ def image_rows(frames: "Frames") -> NDArray[np.intp]:
         return np.zeros(0, np.intp)
     is_image = [vr == STAGED or (isinstance(value, bytes) and b"|" in value) for vr, value in column.values]
     return np.flatnonzero(np.array([*is_image, False], bool)[column.all_codes(len(frames))])
+
+
+def tiled_rows(frames: "Frames") -> NDArray[np.bool_]:
+    """Say for each row whether it is one of several in the picture of its file."""
+    column = frames.columns.get(TILE)
+    tiled: NDArray[np.bool_] = np.zeros(len(frames), bool) if column is None else column.all_codes(len(frames)) >= 0
+    return tiled
+
+
+def refuse_part_of_picture(frames: "Frames") -> None:
+    """Refuse rows that are some of the slices in a picture and not all of them.
+
+    Raises
+    ------
+    EditError
+        If there are some: a file holds the whole picture.
+    """
+    tiled = np.flatnonzero(tiled_rows(frames))
+    if not tiled.size:
+        return
+    column = frames.columns[TILE]
+    counts = np.array([place_of(raw).frames if raw[0] != UNTILED else 1 for raw in column.values])
+    wanted = counts[column.all_codes(len(frames))[tiled]]
+    files, inverse, there = np.unique(frames.file[tiled], return_inverse=True, return_counts=True)
+    if (there[inverse] != wanted).any():
+        row = int(np.argmax(there[inverse] != wanted))
+        path = os.fsdecode(frames.files.paths[files[inverse[row]]])
+        raise EditError(
+            f"{there[inverse][row]} of the {wanted[row]} slices in the one picture of {path!r} cannot go without the "
+            "others: take whole volumes, or make a new series of an array, "
+            "series.new_sibling().set_xarray(series.to_xarray().sel(...))"
+        )
 
 
 def check_pixels(frames: "Frames") -> None:
@@ -91,18 +127,48 @@ def check_pixels(frames: "Frames") -> None:
 def _formats(frames: "Frames") -> tuple[list[PixelFormat], NDArray[np.int32], dict[int, str]]:
     """Return the distinct pixel formats, the one of each row (-1: none), and by row why it has none."""
     found, codes = _combinations(frames, (ENCODING, *FORMAT_TAGS), _row_format)
-    formats = [fmt for fmt in found if isinstance(fmt, PixelFormat)]
-    good = np.array([isinstance(fmt, PixelFormat) for fmt in found])
+    formats, recoded, reasons = _told_apart(found, codes)
+    untiled = _tiles(frames)[2]
+    recoded[list(untiled)] = -1
+    return formats, recoded, {**reasons, **untiled}
+
+
+def _tiles(frames: "Frames") -> tuple[list[Tile], NDArray[np.int32], dict[int, str]]:
+    """Return the distinct parts of pictures, the one of each row (-1: the whole), and by row why there is none."""
+    column = frames.columns.get(TILE)
+    if column is None:
+        return [], np.full(len(frames), -1, np.int32), {}
+    found: list[Tile | PixelError] = []
+    for raw in column.values:
+        try:
+            found.append(place_of(raw).tile)
+        except PixelError as error:
+            found.append(error)
+    return _told_apart(found, column.all_codes(len(frames)))
+
+
+def _told_apart(
+    found: Sequence[T | PixelError], codes: NDArray[np.int32]
+) -> tuple[list[T], NDArray[np.int32], dict[int, str]]:
+    """Part things from the errors among them: return things, the one of each row (-1: none), and by row the error."""
+    things = [thing for thing in found if not isinstance(thing, PixelError)]
+    good = np.array([*(not isinstance(thing, PixelError) for thing in found), False])
     recoded = np.where(good, np.cumsum(good) - 1, -1).astype(np.int32)[codes]
-    return formats, recoded, {row: str(found[codes[row]]) for row in np.flatnonzero(recoded < 0).tolist()}
+    bad = np.flatnonzero((recoded < 0) & (codes >= 0)).tolist()
+    return things, recoded, {row: str(found[codes[row]]) for row in bad}
 
 
-def as_stored(tag: int) -> int:
-    """Return the pseudo-tag under which a table keeps what the file says where an edit says otherwise."""
-    return ~tag - 0x100
+def stored_column(frames: "Frames", tag: int) -> Column:
+    """Return what the files say of a tag that tables have, where the column says else."""
+    column, kept = frames.columns[tag], frames.columns.get(as_stored(tag))
+    if kept is None:
+        return column
+    laid = kept.all_codes(len(frames))
+    codes = np.where(laid >= 0, laid + len(column.values), column.all_codes(len(frames))).astype(np.int32)
+    return Column([*column.values, *kept.values], codes).take(np.arange(len(frames))) or column
 
 
-def _stored_column(frames: "Frames", tag: int) -> tuple[list[object], NDArray[np.int32]]:
+def _stored_values(frames: "Frames", tag: int) -> tuple[list[object], NDArray[np.int32]]:
     """Return values and codes of a tag as the stored pixels need them, whatever edits say."""
     values, codes = frames.column(tag)
     kept = as_stored(tag)
@@ -120,7 +186,7 @@ def _combinations(
     """Build one thing for each distinct combination of the values of some tags."""
     nan_rows = _nan_rows(frames) if _PADDING in wanted else np.zeros(0, bool)
     present = [tag for tag in wanted if tag != ENCODING and (tag in frames.columns or as_stored(tag) in frames.columns)]
-    columns = [_stored_column(frames, tag) for tag in present]
+    columns = [_stored_values(frames, tag) for tag in present]
     keys = [column[1] for column in columns if len(column[0]) > 1 or (column[1] < 0).any()]
     if ENCODING in frames.columns and frames.columns[ENCODING].codes is not None:
         keys.append(frames.columns[ENCODING].all_codes(len(frames)))
@@ -150,7 +216,7 @@ def _getter(frames: "Frames", row: int, nan_rows: NDArray[np.bool_]) -> Get:
         if tag == ENCODING:
             column = frames.columns.get(ENCODING)
             return None if column is None else column.values[column.all_codes(len(frames))[row]]
-        values, codes = _stored_column(frames, tag)
+        values, codes = _stored_values(frames, tag)
         if codes[row] < 0:
             return None
         value = values[codes[row]]

@@ -8,14 +8,17 @@ import math
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from . import tags
+from .columns import TILE, UNTILED, Known, Raw, as_stored
 from .errors import BrokenFileError, PixelError
 from .formats import NATIVE, PixelFormat, pixel_format
 from .groups import ECHO_TIME, EFFECTIVE_ECHO_TIME, FRAME_GROUPS, SHARED_GROUPS, SLICE_LOCATION, places
 from .header import Header, read_header
 from .rescale import Rescale, rescale_of
 from .source import Source
+from .vendors import COLUMNS, ROWS, Tile, Tiling, tiling_of
 from .walker import DOUBLE_PIXELS, FLOAT_PIXELS, sequence_items
 
 NUMBER_OF_FRAMES = 0x00280008
@@ -23,9 +26,7 @@ MAX_FRAMES = 10_000_000
 EXTENDED_OFFSETS, EXTENDED_LENGTHS = 0x7FE00001, 0x7FE00002
 _POSITION, _ORIENTATION = 0x00200032, 0x00200037
 INSTANCE_UID, _CHARSET, _SIGNED = 0x00080018, 0x00080005, 0x00280103
-_ROWS, _COLUMNS, _BITS, _SAMPLES, _PHOTOMETRIC = 0x00280010, 0x00280011, 0x00280100, 0x00280002, 0x00280004
-
-Value = tuple[str, bytes]
+_BITS, _SAMPLES, _PHOTOMETRIC = 0x00280100, 0x00280002, 0x00280004
 
 
 @dataclass
@@ -38,7 +39,8 @@ class Instance:
         Bytes of each frame in the file; -1 where its pixels cannot be located. Encapsulated frames include the item
         headers of their fragments.
     columns
-        Elements of functional groups by tag: for each frame a (VR, raw value) or None.
+        What differs from frame to frame, elements of functional groups or of the slices in a mosaic, by tag: for each
+        frame a (VR, raw value) or None.
     has_pixels
         False for objects that are no images; they have one frame without a location.
     problems
@@ -47,12 +49,17 @@ class Instance:
 
     offsets: list[int]
     lengths: list[int]
-    columns: dict[int, list[Value | None]] = field(default_factory=dict)
+    columns: dict[int, list[Known | None]] = field(default_factory=dict)
     has_pixels: bool = True
     problems: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.offsets)
+
+    def values(self, tag: int, of_file: Known | None) -> list[Known | None]:
+        """Return the value of each frame; without its own it has that of the file, but for a slice in a mosaic."""
+        fallback = None if TILE in self.columns else of_file
+        return [fallback if value is None else value for value in self.columns[tag]]
 
 
 def read_instance(header: Header) -> Instance:
@@ -80,7 +87,62 @@ def read_instance(header: Header) -> Instance:
         return Instance([-1], [-1], {}, True, problems)
     spans = _frame_spans(header, count, problems)
     columns = _functional_groups(header, count, problems)
+    if count == 1 and not columns:
+        columns = _tile_columns(header, problems)
+        spans *= len(columns.get(TILE, (None,)))
     return Instance([span[0] for span in spans], [span[1] for span in spans], columns, True, problems)
+
+
+def _tile_columns(header: Header, problems: list[str]) -> dict[int, list[Known | None]]:
+    """Return what differs between the slices in the one picture of a file, {} where it is a picture of one."""
+    try:
+        tiling = tiling_of(header)
+    except PixelError as error:
+        problems.append(str(error))
+        return {TILE: [(UNTILED, str(error).encode())]}
+    if tiling is None:
+        return {}
+    if tiling.problem:
+        problems.append(tiling.problem)
+    return {**tiling.columns, **_tile_places(header, tiling)}
+
+
+def _tile_places(header: Header, tiling: Tiling) -> dict[int, list[Known | None]]:
+    """Return where each slice is in the picture, whose matrix is kept beside that of the slices."""
+    count = len(tiling.tiles)
+    columns: dict[int, list[Known | None]] = {
+        TILE: [("tile", b"%d,%d,%d,%d,%d" % (*tile, count)) for tile in tiling.tiles]
+    }
+    for tag, side in ((ROWS, 2), (COLUMNS, 3)):
+        vr = header.vr(tag)
+        columns[tag] = [(vr, struct.pack("<H", tile[side])) for tile in tiling.tiles]
+        columns[as_stored(tag)] = [(vr, header.raw(tag))] * count
+    return columns
+
+
+class InPicture(NamedTuple):
+    """Where a frame is in a picture, and how many are in it."""
+
+    tile: Tile
+    frames: int
+
+
+def place_of(value: Raw) -> InPicture:
+    """Return the place that the pseudo-tag of a tile says.
+
+    Raises
+    ------
+    PixelError
+        If the picture could not be taken apart, with the reason; or if the text is none of ours.
+    """
+    text = value[1] if isinstance(value[1], bytes) else b""
+    if value[0] == UNTILED:
+        raise PixelError(text.decode("utf-8", "replace"))
+    numbers = text.split(b",")
+    if len(numbers) != 5 or not all(number.isdigit() and len(number) <= 5 for number in numbers):
+        raise PixelError("the catalog is damaged: a tile without a place")
+    row, column, rows, columns, count = map(int, numbers)
+    return InPicture((row, column, rows, columns), count)
 
 
 def _frame_spans(header: Header, count: int, problems: list[str]) -> list[tuple[int, int]]:
@@ -119,7 +181,7 @@ def native_frame_bits(sizes: Sequence[int], photometric: bytes) -> int:
 def expected_bits(header: Header) -> int | None:
     """Return the size of one native frame in bits, or None where an attribute is missing or not two bytes."""
     sizes = []
-    for tag, default in ((_ROWS, None), (_COLUMNS, None), (_SAMPLES, 1), (_BITS, None)):
+    for tag, default in ((ROWS, None), (COLUMNS, None), (_SAMPLES, 1), (_BITS, None)):
         raw = header.raw(tag) if tag in header.elements else b""
         if len(raw) == 2:
             sizes.append(struct.unpack("<H", raw)[0])
@@ -208,9 +270,9 @@ def _starts_from_tables(header: Header, table: tuple[int, int], begins: list[int
     return []
 
 
-def _functional_groups(header: Header, count: int, problems: list[str]) -> dict[int, list[Value | None]]:
+def _functional_groups(header: Header, count: int, problems: list[str]) -> dict[int, list[Known | None]]:
     """Return the elements of the functional groups, frame by frame."""
-    columns: dict[int, list[Value | None]] = {}
+    columns: dict[int, list[Known | None]] = {}
     try:
         _fill_from_groups(columns, header, count, problems)
     except BrokenFileError as error:
@@ -223,7 +285,7 @@ def _functional_groups(header: Header, count: int, problems: list[str]) -> dict[
     return columns
 
 
-def _fill_from_groups(columns: dict[int, list[Value | None]], header: Header, count: int, problems: list[str]) -> None:
+def _fill_from_groups(columns: dict[int, list[Known | None]], header: Header, count: int, problems: list[str]) -> None:
     """Fill in the shared functional groups, and over them those of each frame."""
     for tag in (SHARED_GROUPS, FRAME_GROUPS):
         if tag not in header.elements:
@@ -240,7 +302,7 @@ def _fill_from_groups(columns: dict[int, list[Value | None]], header: Header, co
                     column[row] = element.vr, element.raw
 
 
-def _slice_location(position: Value | None, orientation: Value | None) -> Value | None:
+def _slice_location(position: Known | None, orientation: Known | None) -> Known | None:
     """Return position times normal as a DS, for enhanced files have no SliceLocation."""
     try:
         p = [float(part) for part in position[1].split(b"\\")] if position else []
@@ -253,14 +315,24 @@ def _slice_location(position: Value | None, orientation: Value | None) -> Value 
     return "DS", repr(round(sum(a * b for a, b in zip(p, normal, strict=True)), 6)).encode()
 
 
-def _as_decimal_string(value: Value | None) -> Value | None:
+def _as_decimal_string(value: Known | None) -> Known | None:
     """Turn the FD of EffectiveEchoTime into the DS of EchoTime."""
     if value is None or len(value[1]) != 8:
         return None
     return "DS", repr(struct.unpack("<d", value[1])[0]).encode()
 
 
-def relocate(source: Source, uid: int, number: int) -> tuple[int, int, PixelFormat, Rescale] | None:
+class Found(NamedTuple):
+    """A frame in a file as it is now: its bytes, what they mean, and which part of the picture it is."""
+
+    offset: int
+    length: int
+    format: PixelFormat
+    rescale: Rescale
+    tile: Tile | None = None
+
+
+def relocate(source: Source, uid: int, number: int) -> Found | None:
     """Find a frame in a file that may have changed.
 
     Parameters
@@ -274,8 +346,8 @@ def relocate(source: Source, uid: int, number: int) -> tuple[int, int, PixelForm
 
     Returns
     -------
-    tuple or None
-        Offset, length, format and rescale; None where the file does not hold that frame.
+    Found or None
+        None where the file does not hold that frame.
     """
     header = read_header(source)
     if header.pixels is None or INSTANCE_UID not in header.elements:
@@ -287,10 +359,12 @@ def relocate(source: Source, uid: int, number: int) -> tuple[int, int, PixelForm
         return None
     charset = header.raw(_CHARSET).decode("ascii", "replace").strip() if _CHARSET in header.elements else ""
 
+    def raw(tag: int) -> Known | None:
+        of_file = (header.vr(tag), header.raw(tag)) if tag in header.elements else None
+        return instance.values(tag, of_file)[number] if tag in instance.columns else of_file
+
     def get(tag: int) -> object:
-        value = instance.columns[tag][number] if tag in instance.columns else None
-        if value is None and tag in header.elements:
-            value = header.vr(tag), header.raw(tag)
+        value = raw(as_stored(tag)) or raw(tag)
         if value is None:
             return None
         signed = _SIGNED in header.elements and header.raw(_SIGNED)[:1] == b"\1"
@@ -298,7 +372,9 @@ def relocate(source: Source, uid: int, number: int) -> tuple[int, int, PixelForm
         return "" if decoded is None else decoded
 
     fmt = format_of(get, header.pixels.vr, header.pixels.tag, header.transfer_syntax)
-    return instance.offsets[number], instance.lengths[number], fmt, known_rescale(get)
+    place = raw(TILE)
+    tile = place_of(place).tile if place else None
+    return Found(instance.offsets[number], instance.lengths[number], fmt, known_rescale(get), tile)
 
 
 def format_of(get: Callable[[int], object], vr: str, element: int, transfer_syntax: str) -> PixelFormat:

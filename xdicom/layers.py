@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .catalog import Catalog
-from .columns import Known, Raw, Ref
+from .columns import Known, Raw, Ref, as_stored
 from .editing import with_twins
 from .edits import GONE, HIDDEN, NEW, SAVED, TOKEN, Edits, Layer, Overlay
 from .frames import Frames
-from .imagery import STORED_TAGS, as_stored
+from .imagery import STORED_TAGS, stored_column
 from .scan import GROUPING_TAGS, SeriesKey, series_key
 
 
@@ -150,7 +150,7 @@ def with_edits(base: Frames, overlay: Overlay) -> Frames:
     """Return a table with edited columns, all rows; what describes stored pixels is kept for reading them."""
     changes = with_twins(base, {tag: column for tag, column in overlay.items() if tag >= 0})
     for tag in STORED_TAGS & changes.keys() & base.columns.keys():
-        changes[as_stored(tag)] = base.columns[tag]
+        changes[as_stored(tag)] = stored_column(base, tag)
     return base.with_columns(changes)
 
 

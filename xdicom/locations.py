@@ -21,6 +21,7 @@ from .instance import relocate, uid_hash
 from .pixels import (
     WHOLE,
     FrameReader,
+    LastPicture,
     PixelFormat,
     Region,
     Rescale,
@@ -28,12 +29,14 @@ from .pixels import (
     frees_gil,
     stored_dtype,
     value_dtype,
+    within,
 )
 from .replaced import was_replaced
 from .source import Source
+from .vendors import Tile
 
-_COLUMNS = ("file", "number", "offset", "length", "format_codes", "rescale_codes", "uids")
-_DTYPES = (np.int32, np.int32, np.int64, np.int64, np.int32, np.int32, np.uint64)
+_COLUMNS = ("file", "number", "offset", "length", "format_codes", "rescale_codes", "uids", "tile_codes")
+_DTYPES = (np.int32, np.int32, np.int64, np.int64, np.int32, np.int32, np.uint64, np.int32)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -46,7 +49,7 @@ class Locations:
         Folder that paths are relative to, b"" where they are absolute.
     paths, stamps
         By file: its path, and shape (files, 3): size in bytes, mtime in ns, inode.
-    formats, rescales
+    formats, rescales, tiles
         The distinct ones.
     file, number, offset, length
         By frame: index of its file, its number in it from 0, and its bytes (offset -1: it has no pixels).
@@ -54,6 +57,8 @@ class Locations:
         By frame: indices of its format (-1: it has no pixels) and rescale.
     uids
         By frame: hash of its SOPInstanceUID.
+    tile_codes
+        By frame: index of its place in a picture that holds several (-1: the picture is the frame).
     """
 
     root: bytes
@@ -61,6 +66,7 @@ class Locations:
     stamps: NDArray[np.int64]
     formats: tuple[PixelFormat, ...]
     rescales: tuple[Rescale, ...]
+    tiles: tuple[Tile, ...]
     file: NDArray[np.int32]
     number: NDArray[np.int32]
     offset: NDArray[np.int64]
@@ -68,6 +74,7 @@ class Locations:
     format_codes: NDArray[np.int32]
     rescale_codes: NDArray[np.int32]
     uids: NDArray[np.uint64]
+    tile_codes: NDArray[np.int32]
 
     @classmethod
     def build(
@@ -85,15 +92,18 @@ class Locations:
         rescales: Iterable[Rescale],
         rescale_codes: ArrayLike,
         uids: Sequence[str],
+        tiles: Iterable[Tile] = (),
+        tile_codes: ArrayLike | None = None,
     ) -> Self:
         """Return a table from its columns, `uids` as text; see the class for the rest."""
         hashes = {uid: uid_hash(uid) for uid in set(uids)}
-        columns = (file, number, offset, length, format_codes, rescale_codes, [hashes[uid] for uid in uids])
+        codes = np.full(len(uids), -1, np.int32) if tile_codes is None else tile_codes
+        columns = (file, number, offset, length, format_codes, rescale_codes, [hashes[uid] for uid in uids], codes)
         arrays = [np.array(column, dtype) for column, dtype in zip(columns, _DTYPES, strict=True)]
         if len({array.shape for array in arrays}) > 1:
             raise ValueError(f"the columns differ in length: {[len(array) for array in arrays]}")
         stamps = np.array(stamps, np.int64).reshape(-1, 3)
-        return cls(root, tuple(paths), stamps, tuple(formats), tuple(rescales), *arrays)
+        return cls(root, tuple(paths), stamps, tuple(formats), tuple(rescales), tuple(tiles), *arrays)
 
     def __len__(self) -> int:
         return len(self.file)
@@ -118,11 +128,12 @@ class Locations:
             return parts[0]
         if not parts:
             nothing: list[Any] = [np.empty(0, dtype) for dtype in _DTYPES]
-            return cls(b"", (), np.empty((0, 3), np.int64), (), (), *nothing)
+            return cls(b"", (), np.empty((0, 3), np.int64), (), (), (), *nothing)
         root = parts[0].root if len({part.root for part in parts}) == 1 else b""
         paths: list[bytes] = []
         formats: dict[PixelFormat, int] = {}
         rescales: dict[Rescale, int] = {}
+        tiles: dict[Tile, int] = {}
         columns: list[list[NDArray[Any]]] = [[] for _ in _COLUMNS]
         for part in parts:
             coded = replace(
@@ -130,34 +141,39 @@ class Locations:
                 file=part.file + np.int32(len(paths)),
                 format_codes=_recoded(part.formats, formats, part.format_codes),
                 rescale_codes=_recoded(part.rescales, rescales, part.rescale_codes),
+                tile_codes=_recoded(part.tiles, tiles, part.tile_codes),
             )
             for column, name in zip(columns, _COLUMNS, strict=True):
                 column.append(getattr(coded, name))
             paths += part.paths if root == part.root else [os.path.join(part.root, path) for path in part.paths]
         stamps = np.concatenate([part.stamps for part in parts])
-        return cls(root, tuple(paths), stamps, tuple(formats), tuple(rescales), *map(np.concatenate, columns))
+        distinct = tuple(formats), tuple(rescales), tuple(tiles)
+        return cls(root, tuple(paths), stamps, *distinct, *map(np.concatenate, columns))
 
     def _compact(self) -> "Locations":
-        """Return the same frames without unused files, formats and rescales, these in order of appearance."""
+        """Return the same frames without unused files, formats, rescales and tiles, these in order of appearance."""
         files, file = _by_appearance(self.file)
         formats, format_codes = _by_appearance(self.format_codes)
         rescales, rescale_codes = _by_appearance(self.rescale_codes)
+        tiles, tile_codes = _by_appearance(self.tile_codes)
         return replace(
             self,
             paths=tuple(self.paths[i] for i in files),
             stamps=self.stamps[files],
             formats=tuple(self.formats[i] for i in formats),
             rescales=tuple(self.rescales[i] for i in rescales),
+            tiles=tuple(self.tiles[i] for i in tiles),
             file=file,
             format_codes=format_codes,
             rescale_codes=rescale_codes,
+            tile_codes=tile_codes,
         )
 
     def token(self) -> str:
         """Return a digest of everything that decides what is read: the same frames give the same one, always."""
         table = self._compact()
         digest = hashlib.blake2b(digest_size=16)
-        parts = (table.root, *table.paths, repr((table.formats, table.rescales)).encode())
+        parts = (table.root, *table.paths, repr((table.formats, table.rescales, table.tiles)).encode())
         digest.update(np.array([len(parts), *map(len, parts)], "<i8").tobytes() + b"".join(parts))
         for array in (table.stamps, *(getattr(table, name) for name in _COLUMNS)):
             digest.update(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes() + b"|")
@@ -174,7 +190,7 @@ class Locations:
         odd = {i: r for i, r in enumerate(table.rescales) if r != Rescale(r.slope, r.intercept)}
         paths = zlib.compress(b"\0".join(table.paths))
         counts = (len(table), len(table.paths), len(table.rescales))
-        return _unpickled, (table.root, paths, counts, stamps, table.formats, scales, odd, columns)
+        return _unpickled, (table.root, paths, counts, stamps, table.formats, table.tiles, scales, odd, columns)
 
     # -- what the frames have in common
 
@@ -243,13 +259,17 @@ class Locations:
             return
         self._shape(picked)
         used = {self.formats[code].transfer_syntax for code in set(self.format_codes[picked].tolist())}
+        # In the order of files and of what lies in them, whatever the order of the array.
+        places = np.lexsort((self.offset[picked], self.file[picked]))
+        picked = picked[places]
         workers = min(threads or _processors(), len(picked))
         if workers == 1 or not all(frees_gil(syntax) for syntax in used):
-            self._read_part(picked, out, region, rescale)
+            self._read_part(picked, places, out, region, rescale)
             return
         ends = np.linspace(0, len(picked), workers + 1).astype(int).tolist()
+        parts = [slice(*span) for span in pairwise(ends)]
         with ThreadPoolExecutor(workers) as pool:
-            jobs = [pool.submit(self._read_part, picked[a:b], out[a:b], region, rescale) for a, b in pairwise(ends)]
+            jobs = [pool.submit(self._read_part, picked[part], places[part], out, region, rescale) for part in parts]
             for job in jobs:
                 job.result()
 
@@ -263,30 +283,45 @@ class Locations:
             index = int(picked[absent[0]])
             path, number = self.path(index) if self.file[index] >= 0 else "(no file)", self.number[index]
             raise PixelError(f"frame {number} of {path!r} has no pixels that can be read")
-        shapes = sorted({frame_shape(self.formats[code]) for code in np.unique(codes).tolist()})
+        pairs = np.unique(np.stack([codes, self.tile_codes[picked]], axis=1), axis=0).tolist()
+        shapes = sorted({self._shape_of(*pair) for pair in pairs})
         if len(shapes) != 1:
             found = " and ".join(map(str, shapes)) or "no"
             raise PixelError(f"the frames have {found} shape: take those of one shape")
         return shapes[0]
 
-    def _read_part(self, picked: NDArray[np.intp], out: NDArray[Any], region: Region, rescale: bool) -> None:
-        """Read frames in one thread, each file opened once per run of its frames."""
-        readers: dict[tuple[int, int], FrameReader] = {}
-        names = ("file", "format_codes", "rescale_codes", "offset", "length", "number")
+    def _shape_of(self, code: int, tile: int) -> tuple[int, ...]:
+        """Return the shape of frames of one format and one place in their picture."""
+        fmt = self.formats[code]
+        if tile < 0:
+            return frame_shape(fmt)
+        row, column, rows, columns = self.tiles[tile]
+        if row + rows > fmt.rows or column + columns > fmt.columns or not rows or not columns:
+            raise PixelError(f"the tile {self.tiles[tile]} is not in a picture of {fmt.rows} x {fmt.columns} pixels")
+        return (rows, columns, *frame_shape(fmt)[2:])
+
+    def _read_part(
+        self, picked: NDArray[np.intp], places: NDArray[np.intp], out: NDArray[Any], region: Region, rescale: bool
+    ) -> None:
+        """Read frames into their places in one thread, each file opened once per run of its frames."""
+        readers: dict[tuple[int, int, int], FrameReader] = {}
+        last = LastPicture()
+        names = ("file", "format_codes", "rescale_codes", "tile_codes", "offset", "length", "number")
         columns = [getattr(self, name)[picked].tolist() for name in names]
-        rows = zip(range(len(picked)), picked.tolist(), *columns, strict=True)
+        rows = zip(places.tolist(), picked.tolist(), *columns, strict=True)
         for file, run in groupby(rows, itemgetter(2)):
             with _open(os.path.join(self.root, self.paths[file])) as source:
                 is_fresh = source.stamp == tuple(self.stamps[file].tolist())
-                for row, index, _, code, scale, offset, length, number in run:
-                    reader = readers.get((code, scale))
+                for row, index, _, code, scale, tile, offset, length, number in run:
+                    reader = readers.get((code, scale, tile))
                     if reader is None:
                         fmt, scaling = self.formats[code], self.rescales[scale]
-                        reader = FrameReader(fmt, scaling, out.dtype, region, stored=not rescale)
-                        readers[code, scale] = reader
+                        part = region if tile < 0 else within(self.tiles[tile], region)
+                        reader = FrameReader(fmt, scaling, out.dtype, part, stored=not rescale, last=last)
+                        readers[code, scale, tile] = reader
                     if not is_fresh:
                         offset, length = self._found_again(source, index)
-                    reader.read(source, offset, length, out[row], frame=number)
+                    reader.read(source, offset, length, out[row], frame=0 if tile >= 0 else number)
 
     def _found_again(self, source: Source, index: int) -> tuple[int, int]:
         """Return (offset, length) of a frame whose file changed, if it is still the same frame."""
@@ -302,10 +337,13 @@ class Locations:
             raise StaleError(f"{path!r} changed since it was scanned and can no longer be read: {error}") from error
         if found is None:
             raise StaleError(f"{path!r} changed since it was scanned: frame {number} is not in it any more: rescan()")
-        changes = _changes(fmt, found[2]) + _changes(scale, found[3])
+        changes = _changes(fmt, found.format) + _changes(scale, found.rescale)
+        tile = self.tile_codes[index]
+        if found.tile != (self.tiles[tile] if tile >= 0 else None):
+            changes.append("the slice lies elsewhere in the picture")
         if changes:
             raise StaleError(f"{path!r} changed since it was scanned: {', '.join(changes)}: rescan()")
-        return found[:2]
+        return found.offset, found.length
 
 
 def _open(path: bytes) -> Source:
@@ -369,6 +407,7 @@ def _unpickled(
     counts: tuple[int, int, int],
     stamps: bytes,
     formats: tuple[PixelFormat, ...],
+    tiles: tuple[Tile, ...],
     scales: bytes,
     odd: dict[int, Rescale],
     columns: bytes,
@@ -379,4 +418,4 @@ def _unpickled(
     slopes, intercepts = (column.tolist() for column in unpack_columns(scales, rescales, ("f8", "f8")))
     plain = [odd.get(i) or Rescale(*pair) for i, pair in enumerate(zip(slopes, intercepts, strict=True))]
     table = np.stack(unpack_columns(stamps, files, (np.int64,) * 3), axis=1)
-    return Locations(root, names, table, formats, tuple(plain), *unpack_columns(columns, frames, _DTYPES))
+    return Locations(root, names, table, formats, tuple(plain), tiles, *unpack_columns(columns, frames, _DTYPES))

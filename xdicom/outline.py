@@ -3,7 +3,10 @@
 How a tree is drawn is known in `display`.
 """
 
+from collections.abc import Sequence
+
 from .display import Node
+from .frames import Frames
 from .scan import SeriesKey
 from .store import Store
 
@@ -30,8 +33,19 @@ _LABELS = {
 
 
 def _label(store: Store, key: tuple[str, ...]) -> str:
-    """Return what a record is called in a tree."""
-    tables = store.tables(key)
+    return label(key, store.tables(key))
+
+
+def label(key: tuple[str, ...], tables: Sequence[Frames]) -> str:
+    """Return what a record is called in a tree.
+
+    Parameters
+    ----------
+    key
+        Its key.
+    tables
+        The rows of its series, of which the first says what it is called.
+    """
     parts: list[str] = []
     for name in _LABELS[len(key)]:
         value = next((value for table in tables[:1] for value in table.unique(name) if value not in (None, "")), None)

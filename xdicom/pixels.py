@@ -38,6 +38,7 @@ __all__ = [
     "WHOLE",
     "DecoderFallbackWarning",
     "FrameReader",
+    "LastPicture",
     "PixelFormat",
     "Region",
     "Rescale",
@@ -52,6 +53,7 @@ __all__ = [
     "to_stored",
     "to_values",
     "value_dtype",
+    "within",
 ]
 
 Region = tuple[slice | int, slice | int]
@@ -127,10 +129,48 @@ def _steps(key: slice | int, size: int, axis: str) -> range:
     return range(index, index + 1)
 
 
+def within(tile: tuple[int, int, int, int], region: Region) -> Region:
+    """Return a region of part of a picture as a region of the picture.
+
+    Parameters
+    ----------
+    tile
+        First row and column of the part, its rows and columns.
+    region
+        (rows, columns), each a slice or an int, counted in the part.
+    """
+    row, column, rows, columns = tile
+    return _shifted(region[0], row, rows, "row"), _shifted(region[1], column, columns, "column")
+
+
+def _shifted(key: slice | int, first: int, size: int, axis: str) -> slice | int:
+    """Return a slice or int counted from `first`."""
+    steps = _steps(key, size, axis)
+    if not isinstance(key, slice):
+        return first + steps[0]
+    stop = steps.stop + first
+    return slice(steps.start + first, stop if stop >= 0 else None, steps.step)
+
+
+class LastPicture:
+    """The picture that was decoded last, for readers of its parts; a thread has its own."""
+
+    def __init__(self) -> None:
+        self.inflated: tuple[Bytes, Bytes] | None = None
+        self._decoded: tuple[Bytes, int, NDArray[Any], str] | None = None
+
+    def decoded(self, source: Bytes, offset: int, length: int, fmt: PixelFormat) -> tuple[NDArray[Any], str]:
+        """Return stored values and photometric interpretation of a whole compressed frame."""
+        if self._decoded is None or self._decoded[0] is not source or self._decoded[1] != offset:
+            self._decoded = source, offset, *decoders.decode(join_fragments(source, offset, length), fmt)
+        return self._decoded[2:]
+
+
 class FrameReader:
     """Reads the same part of many frames of one format, in one rescale, into arrays of one dtype.
 
-    With `stored` it gives stored values, which of staged frames depend on the rescale.
+    With `stored` it gives stored values, which of staged frames depend on the rescale. Readers of several parts of the
+    same pictures share the `last` that was decoded.
 
     Notes
     -----
@@ -138,7 +178,14 @@ class FrameReader:
     """
 
     def __init__(
-        self, fmt: PixelFormat, rescale: Rescale, dtype: Any, region: Region = WHOLE, *, stored: bool = False
+        self,
+        fmt: PixelFormat,
+        rescale: Rescale,
+        dtype: Any,
+        region: Region = WHOLE,
+        *,
+        stored: bool = False,
+        last: LastPicture | None = None,
     ) -> None:
         self.fmt = fmt
         self.shape = region_shape(fmt, region)
@@ -171,7 +218,7 @@ class FrameReader:
         self._direct_shape = (len(self._rows), *frame_shape(fmt)[1:])
         self._scratch: NDArray[Any] | None = None
         self._scratch_bytes = memoryview(b"")
-        self._inflated: tuple[Bytes, Bytes] | None = None
+        self._last = last or LastPicture()
 
     def read(self, source: Bytes, offset: int, length: int, out: NDArray[Any], *, frame: int = 0) -> None:
         """Read one frame into `out`; see `read_into`."""
@@ -248,13 +295,18 @@ class FrameReader:
         width = fmt.columns * (2 if fmt.is_subsampled else fmt.samples // planes)
         buffer = self._buffer(source, offset, (planes, len(rows), width), self._container)
         line, plane = width * self._container.itemsize, fmt.rows * width * self._container.itemsize
+        # Bytes of lines before the first column and behind the last one; those between lines lie in the same pages.
+        pixel = line // fmt.columns
+        head = min(self._columns[0], self._columns[-1]) * pixel if not fmt.is_subsampled else 0
+        tail = line - (max(self._columns[0], self._columns[-1]) + 1) * pixel if not fmt.is_subsampled else 0
         for number in range(planes):
-            start = offset + number * plane
+            start = offset + number * plane + head
             if abs(rows.step) == 1 or len(rows) == 1:
-                self._fill(source, start + min(rows[0], rows[-1]) * line, _bytes_of(buffer[number]))
+                target = _bytes_of(buffer[number])
+                self._fill(source, start + min(rows[0], rows[-1]) * line, target[head : len(target) - tail])
                 continue
-            for target, index in zip(buffer[number], rows, strict=True):
-                self._fill(source, start + index * line, _bytes_of(target))
+            for lines, index in zip(buffer[number], rows, strict=True):
+                self._fill(source, start + index * line, _bytes_of(lines)[head : line - tail])
         picked: NDArray[Any] = buffer[:, ::-1] if rows.step == -1 and len(rows) > 1 else buffer
         if self._is_planar:
             return picked[:, :, self._column_slice()].transpose(1, 2, 0)
@@ -326,7 +378,7 @@ class FrameReader:
 
     def _decoded(self, source: Bytes, offset: int, length: int) -> NDArray[Any]:
         """Return stored values of the region of a compressed frame, in RGB if they are colour."""
-        stored, photometric = decoders.decode(join_fragments(source, offset, length), self.fmt)
+        stored, photometric = self._last.decoded(source, offset, length, self.fmt)
         return self._coloured(self._picked(stored), photometric)
 
     def _coloured(self, stored: NDArray[Any], photometric: str) -> NDArray[Any]:
@@ -341,9 +393,9 @@ class FrameReader:
 
     def _inflate(self, source: Bytes) -> Bytes:
         """Return the file as it would be without deflation, which offsets count in."""
-        if self._inflated is None or self._inflated[0] is not source:
-            self._inflated = (source, _Inflated(source))
-        return self._inflated[1]
+        if self._last.inflated is None or self._last.inflated[0] is not source:
+            self._last.inflated = (source, _Inflated(source))
+        return self._last.inflated[1]
 
 
 def _bytes_of(array: NDArray[Any]) -> memoryview:

@@ -21,10 +21,14 @@ if TYPE_CHECKING:
 
 PIXEL_SPACING, THICKNESS, SLICE_SPACING = 0x00280030, 0x00180050, 0x00180088
 POSITION_NAME = "ImagePositionPatient"
+IN_PLANE_UNIT, PIXEL = "in_plane_unit", "pixel"
 
 _DIRECTION_TOLERANCE = 1e-5
 _SPACING_TOLERANCE = 1e-6
-_AWAY = "a reduction such as mean() drops it; select with isel() or sel() instead"
+_AWAY = (
+    "a reduction such as mean() drops it, select with isel() or sel() instead; arithmetic drops what differs between "
+    "two arrays, copy it from one of them with assign_coords()"
+)
 
 
 def place(frames: "Frames", grid: "Grid", rows: int, columns: int) -> tuple["Coords", str]:
@@ -45,8 +49,8 @@ def place(frames: "Frames", grid: "Grid", rows: int, columns: int) -> tuple["Coo
         Dims and values by name. ``row`` and ``column`` in mm from the first pixel; exact
         ``ImagePositionPatient_x/y/z``; ``row_direction_x/y/z`` and ``column_direction_x/y/z``; ``row_spacing`` and
         ``column_spacing``; and, where it can be known, ``slice_step_x/y/z``. Where frames have no geometry, or a broken
-        one, only ``row`` and ``column``, as pixel indices; where spacings vary these are indices, too. Indices are
-        integers, mm are floats.
+        one, only ``row`` and ``column``, as pixel indices; where spacings vary these are indices, too, and
+        ``in_plane_unit`` says so, since an average of indices looks like mm.
     problem : str
         What is wrong with the geometry, "" where nothing is, or where there is none at all.
     """
@@ -67,6 +71,8 @@ def place(frames: "Frames", grid: "Grid", rows: int, columns: int) -> tuple["Coo
     coords |= _named(("row_direction", "column_direction"), directions_on)
     if steps is not None:
         coords |= _named(("slice_step",), steps)
+    if spacings_on[0]:
+        coords[IN_PLANE_UNIT] = (), np.array(PIXEL)
     for i, (name, size) in enumerate((("row", rows), ("column", columns))):
         coords[f"{name}_spacing"] = spacings_on[0], spacings_on[1][..., i]
         if not spacings_on[0]:
@@ -267,22 +273,39 @@ def _constant(da: xr.DataArray, stem: str, parts: Sequence[str]) -> FloatArray:
     return np.array(numbers)
 
 
-def _slices(da: xr.DataArray) -> tuple[FloatArray, FloatArray]:
-    """Return the positions of the slices, shape (n, 3), and the step between them."""
-    positions = _vectors(da, POSITION_NAME)
-    if positions.ndim > 2:
+def slice_dim(da: xr.DataArray) -> str | None:
+    """Return the dim along which the slices of an array follow each other, None where it has one slice and no such dim.
+
+    Raises
+    ------
+    GeometryError
+        If there is no geometry, or positions vary along several dims.
+    """
+    found = _coord(da, f"{POSITION_NAME}_x").sizes
+    dims = [dim for dim, size in found.items() if size > 1] or list(found)[:1]
+    if len(dims) > 1:
         raise GeometryError(
-            f"positions vary along {positions.shape[:-1]} points of several dims; one affine needs one. "
+            f"positions vary along several dims, {tuple(map(str, dims))}; one affine needs one. "
             "Take a part with isel() or sel(), or use the world coordinates"
         )
-    if positions.ndim == 2 and len(positions) > 1:
-        return positions, geometry.slice_step(positions)
+    return str(dims[0]) if dims else None
+
+
+def _slices(da: xr.DataArray) -> tuple[FloatArray, FloatArray]:
+    """Return the positions of the slices, shape (n, 3), and the step between them."""
+    slice_dim(da)
+    positions = _vectors(da, POSITION_NAME).reshape(-1, 3)
+    if len(positions) > 1:
+        try:
+            return positions, geometry.slice_step(positions)
+        except GeometryError as error:
+            raise GeometryError(f"{error}. On a regular grid it is da.dicom.to_regular()") from error
     if "slice_step_x" not in da.coords:
         raise GeometryError(
             "the array has one slice, without SpacingBetweenSlices or SliceThickness, or its slices have no common "
             "direction: the step to a next slice can't be known. Use the world coordinates"
         )
-    return positions.reshape(-1, 3), _vectors(da, "slice_step").reshape(-1, 3)[0]
+    return positions, _vectors(da, "slice_step").reshape(-1, 3)[0]
 
 
 def _vectors(da: xr.DataArray, stem: str) -> FloatArray:
@@ -293,17 +316,23 @@ def _vectors(da: xr.DataArray, stem: str) -> FloatArray:
     return np.stack([part.values for part in spread], axis=-1)
 
 
+def is_counted(da: xr.DataArray, name: str) -> bool:
+    """Say whether `row` or `column` are pixel indices, not mm."""
+    return da.coords[name].dtype.kind in "iu" or IN_PLANE_UNIT in da.coords
+
+
 def _offset(da: xr.DataArray, name: str, spacing: xr.Variable) -> xr.Variable:
     """Return `row` or `column` in exact mm: the coordinate is rounded, the spacing isn't."""
     if name not in da.coords:
         raise GeometryError(f"the array has no coordinate {name!r} (any more): {_AWAY}")
     coord = da.coords[name].variable
-    if coord.dtype.kind in "iu":
+    if is_counted(da, name):
         return xr.Variable(coord.dims, coord.values.astype(float)) * spacing
     if spacing.ndim:
         raise GeometryError(f"{name!r} is in mm, but {name}_spacing varies along {spacing.dims}")
     one = float(spacing)
-    index = np.round(coord.values.astype(float) / one)
+    # Averages of two or four pixels lie between pixels.
+    index = np.round(coord.values.astype(float) / one * 2) / 2
     exact = np.abs(index * one - coord.values) <= 0.51 * 10.0 ** -_decimals(one)
     return xr.Variable(coord.dims, np.where(exact, index * one, coord.values))
 

@@ -15,7 +15,7 @@ from .dims import AXES, MM_DECIMALS, ORIENTATION, POSITION, SLICE_DIMS, locate, 
 from .errors import GeometryError
 from .frames import Frames
 from .geometry import FloatArray
-from .placement import PIXEL_SPACING, SLICE_SPACING, world_coordinates
+from .placement import PIXEL_SPACING, SLICE_SPACING, is_counted, world_coordinates
 
 Geometry = dict[int, tuple[float, ...] | None]
 
@@ -157,7 +157,7 @@ def _step(array: xr.DataArray, dim: str) -> xr.Variable | None:
     if len(along) < 2:
         single: xr.Variable = spacing
         return single
-    index = along if array.coords[dim].dtype.kind in "iu" else along / float(spacing.values.reshape(-1)[0])
+    index = along if is_counted(array, dim) else along / float(spacing.values.reshape(-1)[0])
     steps = np.diff(index)
     if np.ptp(steps) > 0.01 + 2 * 10.0**-MM_DECIMALS / float(spacing.values.min()) or not steps.all():
         raise GeometryError(

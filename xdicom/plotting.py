@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from .dims import STACK_DIMS
 from .errors import EditError, GeometryError
 from .montage import Look, Tile, letters, montage, percentiles
 
@@ -147,7 +148,8 @@ def _selected(array: xr.DataArray, where: Mapping[str, Any]) -> tuple[xr.DataArr
 
 def _taken_before(array: xr.DataArray) -> list[str]:
     """Say along which dims of the stack one point was selected before."""
-    dims = str(array.attrs.get("stack_dims", "")).split()
+    named = array.coords.get(STACK_DIMS)
+    dims = str(named.values).split() if named is not None and named.ndim == 0 else []
     return [_shown(dim, array) for dim in dims if dim in array.coords and array.coords[dim].ndim == 0]
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
     from .frames import Frames
+    from .stack import Grid
     from .store import Store
 
 Missing = Literal["raise", "fill"]
@@ -101,10 +102,17 @@ def stacked_xarray(
     duplicates: Duplicates,
 ) -> xr.DataArray:
     """Arrange frames as a lazy DataArray; see `Record.to_xarray`."""
-    frames = readable(frames)
-    names = infer_dims(frames) if dims is None else _as_dims(dims)
-    grid = stack(frames, names, missing=missing, duplicates=duplicates)
-    return lazy.to_dataarray(frames, grid, chunks=chunks, rescale=rescale, dtype=dtype)
+    images, grid = arranged(frames, dims, missing=missing, duplicates=duplicates)
+    return lazy.to_dataarray(images, grid, chunks=chunks, rescale=rescale, dtype=dtype)
+
+
+def arranged(
+    frames: Frames, dims: Sequence[Any] | str | None, *, missing: Missing, duplicates: Duplicates
+) -> tuple[Frames, Grid]:
+    """Return the images among frames, and their arrangement; see `Record.to_xarray`."""
+    images = readable(frames)
+    names = infer_dims(images) if dims is None else _as_dims(dims)
+    return images, stack(images, names, missing=missing, duplicates=duplicates)
 
 
 def _as_dims(dims: Sequence[Any] | str) -> Sequence[Any]:

@@ -167,7 +167,7 @@ class Record:
             Tags, private elements or lower_case attributes; all edits where none is given. New records and frames that
             were never saved go.
         """
-        wanted = {tag for name in names for tag in _tags_of(self.frames(), name)} if names else None
+        wanted = {tag for name in names for tag in tags_of(self.frames(), name)} if names else None
         self._key = self._store.restore(self._key, wanted)
 
     def remove(self) -> None:
@@ -354,12 +354,12 @@ def _setter(name: str, value: Any) -> Setter:
     return partial(setter, value)
 
 
-def _tags_of(frames: Frames, name: Any) -> set[int]:
+def tags_of(frames: Frames, name: Any) -> set[int]:
     """Return the tags that a name stands for in some frames."""
     if isinstance(name, str) and name in ATTRIBUTES:
         held = frames.unique(name)
         setter = _setter(name, held[0] if held else None)
-        return {tag for each in setter(frames) for tag in _tags_of(frames, each)}
+        return {tag for each in setter(frames) for tag in tags_of(frames, each)}
     parsed = tags.parse(name)
     return set(frames.places(parsed)) if isinstance(parsed, tags.PrivateTag) else {parsed}
 

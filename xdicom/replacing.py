@@ -16,6 +16,7 @@ from .derive import Header, Limits, Plan, Spacing, computed, in_order, with_char
 from .dims import RANKED, SLICE_DIMS, order_frames, resolve
 from .errors import EditError, StackError, UnknownTagError
 from .frames import Frames
+from .imagery import tiled_rows
 from .likeness import changed_tags, nearest_rows
 from .naming import new_uid
 from .overlay import overlaid
@@ -70,6 +71,7 @@ def replace_images(
     if frames is None:
         raise EditError("the series has no images to replace")
     images = frames.images()
+    _refuse_pictures(images)
     ordered, lead = in_order(array)
     rows = matching_rows(images, ordered, lead)
     if (rows < 0).any() or len(rows) < len(images):
@@ -183,6 +185,15 @@ def _how_many(count: int, shape: tuple[int, ...], held: int) -> str:
         f"{count} images of shape {shape} for the {held} of the series: "
         "give dims= and coords=, one sequence of values a dim, which say what is what"
     )
+
+
+def _refuse_pictures(images: Frames) -> None:
+    """Refuse new pixels for slices that lie side by side in one picture."""
+    if tiled_rows(images).any():
+        raise EditError(
+            "the series lies in mosaics, pictures of several slices each, which are not written: "
+            "make a new series, series.new_sibling().set_xarray(...)"
+        )
 
 
 def _refuse_parts(images: Frames) -> None:

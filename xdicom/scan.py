@@ -29,6 +29,7 @@ from .instance import (
 from .layouts import Template
 from .source import Source, Stamp, read_start
 from .tables import Table, TableBuilder
+from .vendors import IMAGE_TYPE, is_tiled
 from .walker import IMPLICIT, Layout, NeedMoreError, UnrecognisedError, walk_layout
 
 LONG_VALUE = 1024
@@ -223,7 +224,7 @@ class Scanner:
         """Add files of one layout, series by series."""
         varying = _varying_elements(layout, heads)
         names = {layout.tags[i] for i in varying}
-        if not names.isdisjoint(_MATRIX_TAGS):
+        if not names.isdisjoint(_MATRIX_TAGS) or _speaks_of_tiles(layout, group, IMAGE_TYPE in names):
             for opened in group:
                 self._scan_alone(opened)
             return
@@ -296,9 +297,10 @@ class Scanner:
             if len(raw) > LONG_VALUE and not header.relocated and tag in header.elements:
                 constants[tag] = vr, Ref(header.elements[tag].offset, len(raw))
         builder.add_constants(list(constants), start, count, list(constants.values()))
-        for tag, values in instance.columns.items():
-            # A frame without its own value has that of the file.
-            builder.add_varying(tag, start, [found.get(tag) if value is None else value for value in values])
+        for tag in instance.columns:
+            values = instance.values(tag, found.get(tag))
+            if any(value is not None for value in values):
+                builder.add_varying(tag, start, values)
 
     def _builder(self, found: Mapping[int, Known], path: bytes) -> TableBuilder:
         """Return the builder of the series that a file belongs to."""
@@ -372,6 +374,15 @@ def _varying_elements(layout: Layout, heads: NDArray[np.uint8]) -> list[int]:
     places = np.searchsorted(layout.offset_array, positions, side="right") - 1
     # Before the first element lies the preamble, which is free.
     return [place for place in np.unique(places).tolist() if place >= 0]
+
+
+def _speaks_of_tiles(layout: Layout, group: Sequence[_Opened], varies: bool) -> bool:
+    """Say whether files of one layout may hold several slices in one picture."""
+    i = layout.places.get(IMAGE_TYPE)
+    if i is None:
+        return False
+    start, end = layout.offsets[i], layout.offsets[i] + layout.lengths[i]
+    return any(is_tiled(opened.buffer[start:end]) for opened in (group if varies else group[:1]))
 
 
 def _encoding(layout: Layout) -> Raw:

@@ -19,7 +19,7 @@ from .errors import BrokenFileError, SaveError
 from .frames import CHARSET, Frames
 from .groups import FRAME_GROUPS, SHARED_GROUPS
 from .header import Header
-from .imagery import STORED_TAGS
+from .imagery import STORED_TAGS, refuse_part_of_picture
 from .instance import INSTANCE_UID, NUMBER_OF_FRAMES, read_instance
 from .journal import Work
 from .layers import Layers, hidden_rows
@@ -101,7 +101,9 @@ def _edited_files(base: Frames, overlay: Overlay, layouts: Layouts) -> Iterator[
         stay = rows[~removed[rows]]
         changes = {tag: new for tag, column in columns.items() if (new := column.at(stay.tolist())) is not None}
         keep = base.number[stay].tolist() if len(stay) < len(rows) else None
-        if keep is not None:  # frame numbers would otherwise mean other frames than before
+        if keep is not None:
+            refuse_part_of_picture(base.take(stay))
+            # Frame numbers would otherwise mean other frames than before
             changes[INSTANCE_UID] = [("UI", new_uid().encode())] * len(stay)
         if changes:
             edit = _FileEdit(os.path.join(base.files.root, path), len(rows), changes, keep)

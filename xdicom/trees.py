@@ -1,0 +1,154 @@
+"""Series as nodes of a tree, patient / study / series: what each is called, and what it holds as a dataset.
+
+Where series come from is told; how a tree is opened by xarray is known in `backend`, how it is written in `zarrs`.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import DTypeLike
+
+from .coordinates import describe, plain
+from .dims import name_of, order_frames
+from .errors import GeometryError, PixelError, StackError
+from .frames import Frames
+from .modules import CHARSET, PATIENT_TAGS, STUDY_TAGS
+from .naming import safe_name
+from .outline import label
+from .reading import Duplicates, Missing, stacked_xarray
+from .scan import SeriesKey
+from .stack import Grid
+
+PIXELS = "pixels"
+_SERIES_NAMES = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality")
+
+Tables = Sequence[tuple[SeriesKey, Frames]]
+
+
+@dataclass(frozen=True)
+class Arranging:
+    """How the frames of a series become an array, see `Record.to_xarray`."""
+
+    dims: Sequence[Any] | str | None = None
+    rescale: Any = True
+    dtype: DTypeLike | None = None
+    missing: Missing = "raise"
+    duplicates: Duplicates = "raise"
+
+
+def has_images(frames: Frames) -> bool:
+    """Say whether a series has images, readable or not: reports, for example, have none."""
+    return bool((frames.file >= 0).any()) and len(frames.images()) > 0
+
+
+def series_dataset(frames: Frames, how: Arranging) -> xr.Dataset:
+    """Return the images of a series as a dataset of one lazy variable, ``pixels``, with its coordinates.
+
+    Raises
+    ------
+    StackError, PixelError
+        As in `Record.to_xarray`.
+    """
+    da = stacked_xarray(
+        frames,
+        how.dims,
+        chunks="auto",
+        rescale=how.rescale,
+        dtype=how.dtype,
+        missing=how.missing,
+        duplicates=how.duplicates,
+    )
+    return da.to_dataset(name=PIXELS).assign_attrs(_constants(frames, _SERIES_NAMES))
+
+
+def node_paths(tables: Tables) -> dict[SeriesKey, str]:
+    """Return the path of each series in the tree, as "/patient/study/series": readable, and one only for each."""
+    taken: dict[str, tuple[str, ...]] = {}
+    paths: dict[tuple[str, ...], str] = {(): ""}
+    for key, frames in tables:
+        for depth in (1, 2, 3):
+            record = tuple(key[:depth])
+            if record not in paths:
+                name = safe_name(label(record, [frames]))
+                paths[record] = _free(f"{paths[record[:-1]]}/{name}", record, taken)
+    return {key: paths[key] for key, _ in tables}
+
+
+def _free(path: str, record: tuple[str, ...], taken: dict[str, tuple[str, ...]]) -> str:
+    """Return a path that no other record has, and take it."""
+    number, free = 1, path
+    while taken.setdefault(free, record) != record:
+        number += 1
+        free = f"{path} ({number})"
+    return free
+
+
+def tree_datasets(tables: Tables, how: Arranging) -> dict[str, xr.Dataset]:
+    """Return a dataset for each node of the tree, by path, parents first.
+
+    Parameters
+    ----------
+    tables
+        The rows of each series.
+    how
+        Holds for every series.
+
+    Returns
+    -------
+    dict
+        Patients and studies have attributes only; a series has its pixels. A series of objects without pixels has
+        coordinates and attributes.
+
+    Warns
+    -----
+    UserWarning
+        If images of a series fill no grid or cannot be read: its node has coordinates and attributes, and says why in
+        ``attrs["problem"]``.
+    """
+    nodes: dict[str, xr.Dataset] = {"/": xr.Dataset()}
+    problems = []
+    paths = node_paths(tables)
+    for key, frames in tables:
+        patient, study = _parents(paths[key])
+        nodes.setdefault(patient, xr.Dataset(attrs=_constants(frames, map(name_of, sorted(PATIENT_TAGS - {CHARSET})))))
+        nodes.setdefault(study, xr.Dataset(attrs=_constants(frames, map(name_of, sorted(STUDY_TAGS)))))
+        try:
+            nodes[paths[key]] = series_dataset(frames, how) if has_images(frames) else _without_pixels(frames)
+        except (StackError, PixelError, GeometryError) as error:
+            nodes[paths[key]] = _without_pixels(frames).assign_attrs(problem=str(error))
+            problems.append(f"{paths[key]!r}: {error}")
+    if problems:
+        count = sum(has_images(frames) for _, frames in tables)
+        text = "\n".join(problems)
+        warnings.warn(f"{len(problems)} of {count} series have no pixels in the tree:\n{text}", stacklevel=2)
+    return nodes
+
+
+def _parents(path: str) -> tuple[str, str]:
+    """Return the paths of the patient and the study of a series."""
+    _, patient, study, _ = path.split("/", 3)
+    return f"/{patient}", f"/{patient}/{study}"
+
+
+def _without_pixels(frames: Frames) -> xr.Dataset:
+    """Return what tags say of frames, one after another, and no pixels."""
+    grid = Grid(("frame",), order_frames(frames), {})
+    coords, attrs = describe(frames, grid, {})
+    return xr.Dataset(coords=coords, attrs=attrs)
+
+
+def _constants(frames: Frames, names: Sequence[str] | Iterator[str]) -> dict[str, Any]:
+    """Return the values of some tags that are the same in all rows, as attributes hold them."""
+    found = {}
+    for name in names:
+        values, codes = frames.named(name)
+        used = np.unique(codes)
+        if used.size == 1 and used[0] >= 0:
+            attr = plain(values[int(used[0])])
+            if attr is not None:
+                found[name] = attr
+    return found
