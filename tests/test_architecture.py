@@ -25,7 +25,8 @@ ORDER = """
     imagery frames imagetypes attributes conditions naming tables packing scan lone rows parallel seriestables
     catalog copying identity overlays staging editing edits layers changes setting lock flushing journal works
     -- arrays
-    dims advice stack placement coordinates array indexed planes slabs resample likeness conversion
+    dims quantities alike advice stack infer placement coordinates array indexed planes slabs resample
+    likeness conversion
     -- faces
     create access store derive replacing transfer saving export
     -- what people see
@@ -58,6 +59,7 @@ RESTRICTED = {
 
 # Parts of a noun whose facts are tested through the whole.
 TESTED_WITH = {
+    "alike": "infer",
     "access": "lock",
     "changes": "guide",
     "cli_edit": "cli",
@@ -77,6 +79,7 @@ TESTED_WITH = {
     "newseries": "accessor",
     "outline": "database",
     "overlays": "edits",
+    "quantities": "infer",
     "reading": "database",
     "records": "database",
     "replaced": "journal",
