@@ -25,14 +25,13 @@ ORDER = """
     imagery frames imagetypes attributes conditions naming tables packing scan lone rows parallel seriestables
     catalog copying identity overlays staging editing edits layers changes setting lock flushing journal works
     -- arrays
-    dims quantities alike advice stack infer placement coordinates array indexed planes slabs resample
-    likeness conversion
+    dims quantities alike advice stack infer placement coordinates array indexed planes slabs resample likeness conversion
     -- faces
     create access store derive replacing transfer saving export
     -- what people see
-    display montage plotting outline
+    display montage plotting
     -- records
-    reading trees records database creation
+    reading outline trees thumbnail notebook records database creation
     newseries apply backend accessor wrappers
     -- the demo and the command
     relaxation phantom phantomstudy anglesets demo
@@ -77,7 +76,6 @@ TESTED_WITH = {
     "lone": "backend",
     "modules": "derive",
     "newseries": "accessor",
-    "outline": "database",
     "overlays": "edits",
     "quantities": "infer",
     "reading": "database",
