@@ -19,7 +19,7 @@ from .errors import CatalogError
 from .folder import is_network, list_files, private_folder
 from .frames import Frames
 from .instance import INSTANCE_UID
-from .parallel import scan_files
+from .parallel import Scan, scan_files
 from .scan import Outcome, SeriesKey
 from .seriestables import SeriesTables
 from .source import Stamp
@@ -51,14 +51,6 @@ class Report(NamedTuple):
     files: int
     skipped: int
     broken: int
-
-
-class Scan(NamedTuple):
-    """What was read of some files: their paths, the tables of their series, and what became of each file."""
-
-    paths: Sequence[bytes]
-    tables: dict[SeriesKey, Table]
-    outcomes: dict[int, Outcome]
 
 
 class _Look(NamedTuple):

@@ -16,7 +16,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from .catalog import Catalog, Scan
+from .catalog import Catalog
 from .edits import Edits, Layer
 from .errors import SaveError
 from .flushing import flushed
@@ -25,6 +25,7 @@ from .freeing import Freeing
 from .instance import uid_hash
 from .naming import inside
 from .replaced import note_replaced
+from .parallel import Scan
 from .scan import SeriesKey
 from .source import Stamp
 from .writer import Block, flush_directory

@@ -12,11 +12,21 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from typing import NamedTuple
 
 import numpy as np
 
 from .scan import BATCH, Outcome, Scanner, SeriesKey
 from .tables import Table
+
+
+class Scan(NamedTuple):
+    """What was read of some files: their paths, the tables of their series, and what became of each file."""
+
+    paths: Sequence[bytes]
+    tables: dict[SeriesKey, Table]
+    outcomes: dict[int, Outcome]
+
 
 Progress = Callable[[int, int], None]
 # Starting workers costs about as much as this many seconds of scanning.
