@@ -25,14 +25,14 @@ ORDER = """
     imagery frames imagetypes attributes conditions naming tables packing scan lone rows parallel seriestables
     catalog copying identity overlays staging editing edits layers changes setting lock flushing journal works
     -- arrays
-    dims advice stack placement coordinates array indexed planes likeness conversion resample apply
+    dims advice stack placement coordinates array indexed planes likeness conversion sidecar resample apply
     -- faces
     create access store derive replacing transfer saving export
     -- what people see
     display montage plotting outline
     -- records
     reading trees records database creation
-    newseries backend accessor wrappers
+    newseries backend accessor nifti wrappers
     -- the demo and the command
     relaxation phantom phantomstudy anglesets demo
     cli_words cli_output cli_read cli_edit cli_export cli
