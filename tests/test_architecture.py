@@ -20,18 +20,19 @@ ORDER = """
     charsets strings values keywords decoding encoding tags geometry columns selection
     -- one file
     source walker writer explicit runs header layouts groups csa vendors codestream colour formats rescale decoders
-    pixels instance folder replaced locations quantise modules overlay pixelmodule placing splice
+    pixels instance folder replaced locations quantise modules overlay dicomjson pixelmodule placing splice
     -- one folder
     imagery frames imagetypes attributes conditions naming tables packing scan lone rows parallel seriestables
     catalog copying identity overlays staging editing edits layers changes setting lock flushing journal works
     -- arrays
-    dims advice stack placement coordinates array indexed planes likeness conversion sidecar resample apply
+    dims quantities alike advice stack infer placement coordinates array indexed planes likeness conversion sidecar
+    resample apply
     -- faces
     create access store derive replacing transfer saving export
     -- what people see
-    display montage plotting outline
+    display montage plotting
     -- records
-    reading trees records database creation
+    reading outline trees thumbnail notebook records database creation
     newseries backend accessor nifti wrappers
     -- the demo and the command
     relaxation phantom phantomstudy anglesets demo
@@ -58,6 +59,7 @@ RESTRICTED = {
 
 # Parts of a noun whose facts are tested through the whole.
 TESTED_WITH = {
+    "alike": "infer",
     "access": "lock",
     "changes": "guide",
     "cli_edit": "cli",
@@ -75,8 +77,8 @@ TESTED_WITH = {
     "lone": "backend",
     "modules": "derive",
     "newseries": "accessor",
-    "outline": "database",
     "overlays": "edits",
+    "quantities": "infer",
     "reading": "database",
     "records": "database",
     "replaced": "journal",

@@ -54,7 +54,7 @@ def test_nothing_that_exists_is_replaced(scan, tmp_path):
     """Where one of the files is there, nothing at all is written."""
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "4_T2_map.json").write_text("mine")
-    with pytest.raises(SaveError, match="4_T2_map.json.*nothing is replaced"):
+    with pytest.raises(SaveError, match=r"4_T2_map\.json.*nothing is replaced"):
         export_nifti([scan], tmp_path / "out")
     assert files(tmp_path / "out") == ["4_T2_map.json"]
 
