@@ -27,14 +27,14 @@ ORDER = """
     catalog copying identity overlays staging editing edits layers changes setting lock flushing freeing journal works
     -- arrays
     dims quantities alike advice stack infer placement coordinates array indexed planes slabs resample
-    likeness conversion
+    likeness conversion sidecar
     -- faces
     create access store derive replacing transfer saving export
     -- what people see
     display montage plotting
     -- records
     reading outline trees thumbnail notebook records database creation
-    newseries apply backend accessor wrappers
+    newseries apply backend accessor nifti wrappers
     -- the demo and the command
     relaxation phantom phantomstudy anglesets demo
     cli_words cli_output cli_read cli_edit cli_export cli

@@ -24,8 +24,8 @@ from .folder import PRIVATE_NAME
 from .freeing import Freeing
 from .instance import uid_hash
 from .naming import inside
-from .replaced import note_replaced
 from .parallel import Scan
+from .replaced import note_replaced
 from .scan import SeriesKey
 from .source import Stamp
 from .writer import Block, flush_directory
