@@ -23,15 +23,17 @@ ORDER = """
     pixels instance folder replaced locations quantise modules overlay dicomjson pixelmodule placing splice
     -- one folder
     imagery frames imagetypes attributes conditions naming tables packing scan lone rows parallel seriestables
-    catalog copying identity overlays staging editing edits layers changes setting lock flushing journal works
+    catalog copying identity overlays staging zarrmeta editing edits layers changes setting lock flushing journal
+    works
     -- arrays
-    dims advice stack placement coordinates array indexed planes likeness conversion resample apply
+    dims quantities alike advice stack infer placement coordinates array indexed planes likeness conversion
+    resample apply
     -- faces
     create access store derive replacing transfer saving export
     -- what people see
-    display montage plotting outline
+    display montage plotting
     -- records
-    reading trees records database creation
+    reading outline trees archived zarrs restoring thumbnail notebook records database creation
     newseries backend accessor wrappers
     -- the demo and the command
     relaxation phantom phantomstudy anglesets demo
@@ -58,6 +60,8 @@ RESTRICTED = {
 
 # Parts of a noun whose facts are tested through the whole.
 TESTED_WITH = {
+    "archived": "zarrs",
+    "alike": "infer",
     "access": "lock",
     "changes": "guide",
     "cli_edit": "cli",
@@ -75,10 +79,11 @@ TESTED_WITH = {
     "lone": "backend",
     "modules": "derive",
     "newseries": "accessor",
-    "outline": "database",
     "overlays": "edits",
+    "quantities": "infer",
     "reading": "database",
     "records": "database",
+    "restoring": "zarrs",
     "replaced": "journal",
     "rows": "saving",
     "seriestables": "catalog",
