@@ -76,6 +76,8 @@ def to_dataarray(
     described, attrs = describe(frames, grid, placed)
     if problem:
         attrs["geometry_problem"] = problem
+    if grid.reason:
+        attrs["stack_reason"] = grid.reason
     # A coordinate, for arithmetic may drop attributes.
     dims_coord: Coords = {STACK_DIMS: ((), np.array(" ".join(grid.dims)))}
     coords = {**described, **placed, **grid.coords, **dims_coord}

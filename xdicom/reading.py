@@ -6,15 +6,17 @@ Which frames, and of which record, is told.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from . import array as lazy
 from .dims import order_frames
+from .infer import infer
 from .instance import INSTANCE_UID
 from .selection import SelectableArray
-from .stack import infer_dims, stack
+from .stack import arrange, check_options, stack
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -111,8 +113,12 @@ def arranged(
 ) -> tuple[Frames, Grid]:
     """Return the images among frames, and their arrangement; see `Record.to_xarray`."""
     images = readable(frames)
-    names = infer_dims(images) if dims is None else _as_dims(dims)
-    return images, stack(images, names, missing=missing, duplicates=duplicates)
+    if dims is not None:
+        return images, stack(images, _as_dims(dims), missing=missing, duplicates=duplicates)
+    check_options(missing, duplicates)
+    choice = infer(images, missing=missing, duplicates=duplicates)
+    grid = arrange(images, choice.dims, missing=missing, duplicates=duplicates)
+    return images, replace(grid, reason=choice.reason)
 
 
 def _as_dims(dims: Sequence[Any] | str) -> Sequence[Any]:
