@@ -90,7 +90,7 @@ def test_series_that_fill_no_grid_say_why(folder):
         for number in (1, 2)
     ]
     with pytest.warns(UserWarning, match=r"1 of 5 series .*\n.*9 series e1 MR"):
-        nodes = tree_datasets(tables(folder), Arranging())
+        nodes = tree_datasets(tables(folder), Arranging(dims="slice"))
     (node,) = (node for path, node in nodes.items() if "/9 " in path)
     assert "2 positions hold 2 frames" in node.attrs["problem"]
     assert node.pixels.dims == ("frame", "row", "column")
