@@ -26,7 +26,7 @@ ORDER = """
     imagery frames imagetypes attributes conditions naming tables packing scan lone rows parallel seriestables
     catalog copying identity overlays staging editing edits layers changes setting lock flushing journal works
     -- arrays
-    dims quantities alike advice stack infer placement coordinates array indexed planes slabs resample
+    dims quantities alike advice stack infer placement coordinates array indexed planes slabs resample regular
     likeness conversion sidecar
     -- faces
     create access store derive replacing transfer saving export
