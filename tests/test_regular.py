@@ -49,6 +49,14 @@ def test_missing_slices_are_filled():
     np.testing.assert_allclose(regular[0].isel(slice=[0, 1, 4, 5, 6]), arrays[0], atol=1e-4)
 
 
+def test_distance_is_that_of_which_gaps_are_multiples():
+    """Half of the slices may be missing; distances that are no multiples give their median."""
+    assert volume(stack([0.0, 2.0, 6.0, 8.0, 12.0])).dicom.to_regular().sizes["slice"] == 7
+    irregular = volume(stack([0.0, 1.1, 4.2, 11.6])).dicom.to_regular()
+    assert irregular.sizes["slice"] == 5
+    np.testing.assert_allclose(np.linalg.norm(irregular.dicom.affine[:3, 2]), 11.6 / 4)
+
+
 def test_regular_stacks_stay_as_they_are():
     """A regular stack comes back with its values and its affine."""
     da = volume(stack([0.0, 2.0, 4.0]))

@@ -73,8 +73,8 @@ class DicomAccessor:
         Parameters
         ----------
         step
-            Between slices, in mm; by default the median distance of neighbours, adjusted so that the first and the
-            last slice stay.
+            Between slices, in mm. By default the smallest distance of neighbours, if all others are multiples of it, as
+            where slices are missing; else the median distance, adjusted so that the first and the last slice stay.
         order
             Of the spline between voxels: 1 is linear. 0 takes the nearest, as labels need it, and keeps the dtype.
 

@@ -16,6 +16,9 @@ from .resample import resample
 from .slabs import Slices, slices_of, thickness_of
 
 
+_MULTIPLE_TOLERANCE = 0.05  # of a distance
+
+
 class _Grid(NamedTuple):
     """An upright grid: 4 x 4 from (column, row, slice) index to LPS mm, and numbers of slices, rows and columns."""
 
@@ -59,12 +62,22 @@ def _sorted(slices: Slices) -> FloatArray:
     return slices.origin[np.argsort(slices.origin @ _normal(slices), kind="stable")]
 
 
+def _usual(gaps: FloatArray) -> float:
+    """Return the distance of slices: the smallest where the others are multiples of it, as where slices are missing."""
+    smallest = float(gaps.min())
+    if smallest <= geometry.POSITION_TOLERANCE:
+        return smallest
+    multiples = gaps / smallest
+    is_missing = (np.abs(multiples - np.round(multiples)) <= _MULTIPLE_TOLERANCE).all()
+    return smallest if is_missing else float(np.median(gaps))
+
+
 def _grid(slices: Slices, step: float | None) -> _Grid:
     """Choose the grid: the pixels of the first slice, and more of them where slices are shifted against it."""
     normal, positions = _normal(slices), _sorted(slices)
     depths = positions @ normal
     length = float(depths[-1] - depths[0])
-    distance = float(np.median(np.diff(depths))) if step is None else step
+    distance = _usual(np.diff(depths)) if step is None else step
     if min(distance, length) <= geometry.POSITION_TOLERANCE:
         raise GeometryError("slices lie at the same position: name the dims that tell them apart")
     if step is None:
