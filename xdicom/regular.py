@@ -15,7 +15,6 @@ from .placement import regular_coords
 from .resample import resample
 from .slabs import Slices, slices_of, thickness_of
 
-
 _MULTIPLE_TOLERANCE = 0.05  # of a distance
 
 
