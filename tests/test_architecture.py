@@ -27,7 +27,7 @@ ORDER = """
     catalog copying identity overlays staging zarrmeta editing edits layers changes setting lock flushing journal
     works
     -- arrays
-    dims quantities alike advice stack infer placement coordinates array indexed planes slabs resample
+    dims quantities alike advice stack infer placement coordinates array indexed planes slabs resample regular
     likeness conversion sidecar
     -- faces
     create access store derive replacing transfer saving export
@@ -84,8 +84,8 @@ TESTED_WITH = {
     "quantities": "infer",
     "reading": "database",
     "records": "database",
-    "restoring": "zarrs",
     "replaced": "journal",
+    "restoring": "zarrs",
     "rows": "saving",
     "seriestables": "catalog",
     "setting": "guide",
