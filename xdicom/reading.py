@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
     from .frames import Frames
+    from .scaling import Scale
     from .store import Store
 
 Missing = Literal["raise", "fill"]
@@ -95,16 +96,17 @@ def stacked_xarray(
     dims: Sequence[Any] | str | None,
     *,
     chunks: Any,
-    rescale: bool,
+    rescale: Scale,
     dtype: DTypeLike | None,
     missing: Missing,
     duplicates: Duplicates,
+    mask_padding: bool = False,
 ) -> xr.DataArray:
     """Arrange frames as a lazy DataArray; see `Record.to_xarray`."""
     frames = readable(frames)
     names = infer_dims(frames) if dims is None else _as_dims(dims)
     grid = stack(frames, names, missing=missing, duplicates=duplicates)
-    return lazy.to_dataarray(frames, grid, chunks=chunks, rescale=rescale, dtype=dtype)
+    return lazy.to_dataarray(frames, grid, chunks=chunks, rescale=rescale, mask_padding=mask_padding, dtype=dtype)
 
 
 def _as_dims(dims: Sequence[Any] | str) -> Sequence[Any]:
