@@ -10,15 +10,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import dask
 import numpy as np
 import pydicom
 from factories import make_series
@@ -241,6 +242,7 @@ class Server:
 
 def serve() -> None:
     """Fork a process for each job that standard input names, and tell how it ended."""
+    _warm_up()
     for line in sys.stdin:
         job, _, folder = line.rstrip("\n").partition(" ")
         go, tell = os.pipe()
@@ -264,6 +266,18 @@ def serve() -> None:
         os.close(tell)
         os.close(heard)
         print(os.waitstatus_to_exitcode(code), acknowledged[0], flush=True)
+
+
+def _warm_up() -> None:
+    """Import what staging and saving import when they first need it, so that it is not disturbed."""
+    # Threads that are there before a fork are not behind it.
+    with tempfile.TemporaryDirectory() as folder, dask.config.set(scheduler="synchronous"):
+        make_series(Path(folder), 1, name="kept")
+        db = xdicom.database(folder)
+        for edit in EDITS:
+            edit(db)
+        db.save()
+        db.close()
 
 
 def _allow_tracing() -> None:
@@ -313,13 +327,8 @@ EDITS = (
     lambda db: db.series(SeriesDescription="series kept")[0].set("ImageComments", "second"),
 )
 
-CALLS: Mapping[str, str] = {
-    # All that change what is on disk, and for errors also those that read it.
-    "writing": "open,openat,creat,write,pwrite64,writev,pwritev,pwritev2,fsync,fdatasync,syncfs,sync_file_range,"
-    "fallocate,rename,renameat,renameat2,link,linkat,symlink,unlink,unlinkat,rmdir,mkdir,mkdirat,truncate,ftruncate,"
-    "chmod,fchmod,fchmodat,fchown,flock",
-    "reading": "pread64,preadv,read,stat,lstat,fstat,newfstatat,statx,getdents64,access,faccessat,readlink",
-}
+# strace's name for all that take a file's name or a descriptor.
+CALLS = "%file,%desc"
 
 
 @dataclass(frozen=True)
@@ -327,15 +336,15 @@ class Fault:
     """What strace does at one system call: kill the process there, or let the call fail."""
 
     action: str
-    calls: str
+    call: str
     number: int
 
     def expression(self) -> str:
         """Return it in strace's words."""
-        return f"inject={self.calls}:{self.action}:when={self.number}"
+        return f"inject={self.call}:{self.action}:when={self.number}"
 
 
-def traced(server: Server, job: str, folder: Path, fault: Fault | None, calls: str = "") -> tuple[int, int, list[str]]:
+def traced(server: Server, job: str, folder: Path, fault: Fault | None = None) -> tuple[int, int, list[str]]:
     """Run a job under strace.
 
     Returns
@@ -354,7 +363,7 @@ def traced(server: Server, job: str, folder: Path, fault: Fault | None, calls: s
         "-o",
         str(log),
         "-e",
-        f"trace={fault.calls if fault else calls}",
+        f"trace={fault.call if fault else CALLS}",
         *options,
         "-p",
         str(child),

@@ -8,13 +8,14 @@ import dask.array
 import numpy as np
 import pytest
 import xarray as xr
+from factories import make_series
 from fake_table import FakeFrames
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import xdicom  # noqa: F401 - it registers the accessor
+import xdicom
 from xdicom.array import to_dataarray
-from xdicom.errors import GeometryError
+from xdicom.errors import EditError, GeometryError
 from xdicom.stack import stack
 
 ROWS, COLUMNS = 6, 8
@@ -98,7 +99,9 @@ spatial = st.sampled_from(["slice", "row", "column"])
 steps = st.one_of(
     st.tuples(st.just("isel"), spatial, indices),
     st.tuples(st.just("coarsen"), spatial, st.integers(2, 4)),
-    st.tuples(st.just("interp"), spatial, st.lists(st.floats(0, 1), min_size=1, max_size=3, unique=True).map(sorted)),
+    st.tuples(
+        st.just("interp"), spatial, st.lists(st.integers(0, 16), min_size=1, max_size=3, unique=True).map(sorted)
+    ),
     st.tuples(st.just("transpose"), st.permutations(["slice", "row", "column"]), st.none()),
     st.tuples(st.just("sortby"), spatial, st.booleans()),
     st.tuples(
@@ -140,9 +143,9 @@ def coarsen(da, dim, how):
 
 
 def interp(da, dim, how):
-    """Interpolate at parts of the whole length, where there is one."""
+    """Interpolate at sixteenths of the whole length, where there is one."""
     low, high = da[dim].values.min(), da[dim].values.max()
-    return da if low == high else da.interp({dim: low + (high - low) * np.array(how)})
+    return da if low == high else da.interp({dim: low + (high - low) * np.array(how) / 16})
 
 
 ALONG |= {"isel": isel, "coarsen": coarsen, "interp": interp}
@@ -168,7 +171,7 @@ positions = st.one_of(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(positions, st.lists(steps, max_size=5), st.sampled_from([("slice",), ("InstanceNumber",)]))
 def test_geometry_is_right_whatever_is_done(places, chain, dims):
     """After any chain of steps world coordinates are right, and the affine is right or raises."""
@@ -312,3 +315,84 @@ def test_any_array_has_the_accessor():
     """An array that is not ours has it too, and says what is missing."""
     with pytest.raises(GeometryError, match="no coordinate"):
         xr.DataArray(np.zeros((2, 2))).dicom.affine  # noqa: B018
+
+
+# -- series of arrays
+
+
+@pytest.fixture
+def scan(tmp_path):
+    """Give a database of one series: 4 slices at 2 echo times."""
+    make_series(tmp_path / "scan", slices=4, dims={"EchoTime": [5.0, 10.0]}, PatientName="Bond", RepetitionTime=100.0)
+    with xdicom.database(tmp_path / "scan") as db:
+        yield db
+
+
+def test_new_series_is_beside_its_source(scan):
+    """An array becomes a series of the study that it came from, with the headers of its source and its own values."""
+    source = scan.series()[0]
+    da = source.to_xarray(dims=("EchoTime", "slice"))
+    made = (da.astype(float) * 0.5).isel(slice=slice(None, None, -2)).dicom.to_series(scan, SeriesDescription="half")
+    assert (made.study, made.RepetitionTime, made.SeriesDescription) == (source.study, 100.0, "half")
+    back = made.to_xarray(dims=("EchoTime", "slice"))
+    np.testing.assert_allclose(back, da.isel(slice=[1, 3]) * 0.5, atol=0.01 * da.values.std())
+    np.testing.assert_allclose(back.dicom.affine, da.isel(slice=[1, 3]).dicom.affine, atol=1e-6)
+
+
+def test_new_series_of_averages_drops_their_tag(scan):
+    """A mean over echoes has no EchoTime, also where attributes were dropped on the way."""
+    da = scan.series()[0].to_xarray(dims=("EchoTime", "slice"))
+    made = da.mean("EchoTime").drop_attrs().dicom.to_series(scan)
+    assert list(made.EchoTime) == []
+    assert made.RepetitionTime == 100.0
+
+
+def test_new_series_without_source_joins_its_study(scan):
+    """Where the source is not told, the study in the attributes is joined."""
+    da = scan.series()[0].to_xarray(dims=("EchoTime", "slice")).drop_vars("source_series")
+    assert da.dicom.to_series(scan).study == scan.studies()[0]
+
+
+def test_new_series_from_nowhere_has_a_new_patient(scan):
+    """An array of no known study goes to a new patient, who has the tags that are given."""
+    da = xr.DataArray(np.zeros((2, 3, 4)), dims=("slice", "row", "column"))
+    made = da.dicom.to_series(scan, PatientID="new", StudyDescription="made", SeriesDescription="zeros")
+    assert (made.patient.key, made.StudyDescription, made.SeriesDescription) == (("new",), "made", "zeros")
+
+
+def test_new_series_follows_another_series(scan):
+    """`like` gives headers and study to an array from nowhere."""
+    source = scan.series()[0]
+    da = xr.DataArray(np.zeros((8, 6, 5)), dims=("frame", "row", "column"))
+    made = da.dicom.to_series(scan, like=source)
+    assert (made.study, made.RepetitionTime, len(made.frames())) == (source.study, 100.0, 8)
+
+
+def test_array_that_does_not_fit_leaves_nothing_behind(scan):
+    """Complex values raise, and no empty series is left."""
+    da = scan.series()[0].to_xarray(dims=("EchoTime", "slice"))
+    with pytest.raises(EditError, match="complex"):
+        (da * 1j).dicom.to_series(scan)
+    assert len(scan.series()) == 1
+    assert scan.status() == []
+
+
+def test_array_is_saved_as_files(scan, tmp_path):
+    """save() writes a series that reads back with the values and the geometry of the array."""
+    da = scan.series()[0].to_xarray(dims=("EchoTime", "slice"))
+    (da + 1).dicom.save(tmp_path / "out", SeriesDescription="plus one")
+    with xdicom.database(tmp_path / "out") as out:
+        (series,) = out.series()
+        back = series.to_xarray(dims=("EchoTime", "slice"))
+        np.testing.assert_array_equal(back, da + 1)
+        np.testing.assert_allclose(back.dicom.affine, da.dicom.affine, atol=1e-6)
+        assert series.SeriesDescription == "plus one"
+    assert scan.status() == []
+
+
+def test_array_is_drawn(scan):
+    """plot() draws the montage of the array."""
+    pytest.importorskip("matplotlib")
+    da = scan.series()[0].to_xarray(dims=("EchoTime", "slice"))
+    figure = (da * 2).dicom.plot(title="twice")
+    assert figure.get_size_inches().min() > 0

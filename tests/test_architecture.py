@@ -20,19 +20,20 @@ ORDER = """
     charsets strings values keywords decoding encoding tags geometry columns selection
     -- one file
     source walker writer explicit runs header layouts groups csa vendors codestream colour formats rescale scales
-    decoders pixels instance folder replaced locations quantise modules overlay pixelmodule placing splice
+    decoders pixels instance folder replaced locations quantise modules overlay dicomjson pixelmodule placing splice
     -- one folder
     imagery frames scaling imagetypes attributes conditions naming tables packing scan lone rows parallel seriestables
     catalog copying identity overlays staging editing edits layers changes setting lock flushing journal works
     -- arrays
-    dims advice stack placement coordinates array indexed planes likeness conversion resample apply
+    dims quantities alike advice stack infer placement coordinates array indexed planes slabs resample regular
+    likeness conversion sidecar
     -- faces
     create access store derive replacing transfer saving export
     -- what people see
-    display montage plotting outline
+    display montage plotting
     -- records
-    reading trees records database creation
-    backend accessor wrappers
+    reading outline trees thumbnail notebook records database creation
+    newseries apply backend accessor nifti wrappers
     -- the demo and the command
     relaxation phantom phantomstudy anglesets demo
     cli_words cli_output cli_read cli_edit cli_export cli
@@ -58,6 +59,7 @@ RESTRICTED = {
 
 # Parts of a noun whose facts are tested through the whole.
 TESTED_WITH = {
+    "alike": "infer",
     "access": "lock",
     "changes": "guide",
     "cli_edit": "cli",
@@ -74,15 +76,15 @@ TESTED_WITH = {
     "layers": "database",
     "lone": "backend",
     "modules": "derive",
-    "outline": "database",
+    "newseries": "accessor",
     "overlays": "edits",
+    "quantities": "infer",
     "reading": "database",
     "records": "database",
     "replaced": "journal",
     "rows": "saving",
     "seriestables": "catalog",
     "setting": "guide",
-    "store": "database",
 }
 
 

@@ -1,11 +1,13 @@
 """What a save keeps and refuses: modes, owners, links, full disks, read-only folders, arrays made before."""
 
+import ctypes
 import errno
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -234,18 +236,85 @@ def test_folder_that_cannot_be_written_is_refused(folder: Path, db: Any, monkeyp
     assert status(db) == staged
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="platform: root ignores modes")
-def test_read_only_folder_is_refused(tmp_path: Path) -> None:
-    """A subfolder without write permission stops the save before anything is written."""
-    sub = make_series(tmp_path / "data" / "sub", 2).folder
-    db = xdicom.database(tmp_path / "data")
+def heeding_modes(run: Callable[[], None]) -> None:
+    """Run a function where modes of files count: for root in a thread that gave up the right to ignore them."""
+    if os.geteuid() != 0:
+        return run()
+    with ThreadPoolExecutor(1, initializer=_give_up_privileges) as pool:
+        return pool.submit(run).result()
+
+
+def _give_up_privileges() -> None:
+    """Let this thread of root's respect the modes of files."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # the version of the call, and: this thread
+    rights = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable, twice 32 bits of each
+    assert libc.capget(header, rights) == 0
+    for i in range(2):
+        rights[i] &= ~0b110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    assert libc.capset(header, rights) == 0
+
+
+@pytest.mark.skipif(not sys.platform.startswith(("linux", "darwin")), reason="platform: folders have no modes")
+@pytest.mark.parametrize("place", ["", "sub"])
+def test_read_only_folder_is_refused(place: str, tmp_path: Path) -> None:
+    """A folder without write permission stops the save before anything is written, and edits stay staged."""
+    make_series(tmp_path / "data" / "sub", 2)
+    data = tmp_path / "data"
+    db = xdicom.database(data)
     edit(db)
-    sub.chmod(0o555)
-    before = state(tmp_path)
-    with pytest.raises(SaveError, match="cannot be written: nothing was saved"):
-        db.save()
-    sub.chmod(0o755)
+    db.series()[0].copy_to(db.patients()[0].new_study())
+    before, staged = state(tmp_path), status(db)
+
+    def refused() -> None:
+        with pytest.raises(SaveError, match="cannot be written: nothing was saved, edits are still staged"):
+            db.save()
+
+    (data / place).chmod(0o555)
+    heeding_modes(refused)
+    (data / place).chmod(0o755)
     assert state(tmp_path) == before
+    assert status(db) == staged
+    db.save()
+    assert status(db) == []
+    db.close()
+
+
+_LIMITED = """
+import resource, sys
+import xdicom
+from xdicom.errors import SaveError
+db = xdicom.database(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+try:
+    db.save()
+except SaveError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith(("linux", "darwin")), reason="platform: no limits of size")
+def test_limit_of_size_loses_nothing(tmp_path: Path) -> None:
+    """Files that may not become as large as they must raise, and are saved once they may; no disk must be made."""
+    make_series(tmp_path, 3, shape=(512, 512))
+    db = xdicom.database(tmp_path)
+    edit(db)
+    before, staged = state(tmp_path), status(db)
+    db.close()
+    done = subprocess.run(
+        [sys.executable, "-c", _LIMITED, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        check=False,
+    )
+    assert "nothing was saved, edits are still staged: File too large" in done.stdout, done.stderr
+    db = xdicom.database(tmp_path)
+    assert state(tmp_path) == before
+    assert status(db) == staged
+    assert_tidy(tmp_path)
+    db.save()
+    assert status(db) == []
     db.close()
 
 

@@ -82,6 +82,8 @@ def to_dataarray(
         attrs["geometry_problem"] = problem
     units_coord, units_attrs = unit_labels(grid, values.units, values.unit_codes)
     attrs |= {"rescale": values.name, **units_attrs}
+    if grid.reason:
+        attrs["stack_reason"] = grid.reason
     # A coordinate, for arithmetic may drop attributes.
     dims_coord: Coords = {STACK_DIMS: ((), np.array(" ".join(grid.dims)))}
     coords = {**described, **units_coord, **placed, **grid.coords, **dims_coord}

@@ -435,7 +435,7 @@ class Catalog:
         return found + self._duplicates()
 
     def _duplicates(self) -> list[Problem]:
-        """Return the files whose SOPInstanceUID another file has too."""
+        """Return the files whose SOPInstanceUID another file has too, but for the whole one that comes first."""
         found = []
         for key in self.keys():
             frames = self.frames(key)
@@ -444,10 +444,13 @@ class Catalog:
             first = np.flatnonzero(frames.number == frames.number.min())
             codes = frames.columns[INSTANCE_UID].all_codes(len(frames))[first]
             counts = np.bincount(codes[codes >= 0], minlength=1)
-            for row, code in zip(first.tolist(), codes.tolist(), strict=True):
-                if code >= 0 and counts[code] > 1:
-                    path = os.fsdecode(frames.files.paths[frames.file[row]])
-                    found.append(Problem(path, "another file has the same SOPInstanceUID"))
+            for code in np.flatnonzero(counts > 1).tolist():
+                rows = first[codes == code]
+                paths = [os.fsdecode(frames.files.paths[file]) for file in frames.file[rows].tolist()]
+                good, *others = [
+                    path for _, path in sorted(zip((frames.offset[rows] < 0).tolist(), paths, strict=True))
+                ]
+                found += [Problem(path, f"it has the same SOPInstanceUID as {good!r}") for path in others]
         return found
 
     def damage(self) -> list[Problem]:

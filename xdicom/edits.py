@@ -75,7 +75,7 @@ class Edits:
         for key in self.keys():
             frames, layer = self.frames(key), Layer(NEW, key)
             if frames is not None and (rows := self._has_uid(frames, aside)).any():
-                hidden = Column([("", b"1")], np.where(rows, 0, -1).astype(np.int32))
+                hidden = Column([GONE], np.where(rows, 0, -1).astype(np.int32))
                 found[layer] = {**found.get(layer, {}), REMOVED: hidden}
         return found
 

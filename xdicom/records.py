@@ -6,6 +6,7 @@ How a record finds its children, and how it is made, is in `database`.
 from __future__ import annotations
 
 import difflib
+import html
 import itertools
 import os
 import warnings
@@ -17,6 +18,8 @@ from . import tags
 from .display import Progress
 from .errors import EditError, MissingPackageError, RecordError, SaveError, StaleError, UnknownTagError
 from .frames import ATTRIBUTES, Frames
+from .notebook import html_of
+from .outline import tree_of
 from .reading import Duplicates, Missing, keep_alive, stacked_ndarray, stacked_xarray
 from .saving import save_copy
 from .tags import UniqueValues
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from .scaling import Scale
     from .setting import Setter
     from .store import Store
+
+_MOST_SHOWN = 50  # children of one record
 
 
 class Record:
@@ -71,6 +76,21 @@ class Record:
     def __reduce__(self) -> tuple[Any, ...]:
         kind = type(self).__name__
         raise TypeError(f"a {kind} is a handle on an open database and cannot be pickled: send its to_xarray() or path")
+
+    def __repr__(self) -> str:
+        kind = type(self).__name__
+        try:
+            self._require()
+        except RecordError as error:
+            return f"<{kind}: {error}>"
+        return (f"{kind} " if self._key else "") + tree_of(self._store, self._key, limit=_MOST_SHOWN)
+
+    def _repr_html_(self) -> str:
+        try:
+            self._require()
+        except RecordError as error:
+            return html.escape(str(error))
+        return html_of(self._store, self._key)
 
     def _require(self) -> None:
         """Raise where the record is not there any more."""
