@@ -35,7 +35,7 @@ ORDER = """
     reading outline trees thumbnail notebook records database creation
     newseries backend accessor wrappers
     -- the demo and the command
-    relaxation phantom phantomstudy anglesets demo
+    confidentiality anonymise relaxation phantom phantomstudy anglesets demo
     cli_words cli_output cli_read cli_edit cli_export cli
 """
 MODULES = [word for line in ORDER.splitlines() if "--" not in line for word in line.split()]
