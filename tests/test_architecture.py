@@ -19,21 +19,22 @@ ORDER = """
     -- values: know no file
     charsets strings values keywords decoding encoding tags geometry columns selection
     -- one file
-    source walker writer explicit runs header layouts groups csa vendors codestream colour formats rescale decoders
+    source walker writer explicit runs header layouts groups csa vendors codestream colour formats rescale
+    decoders
     pixels instance folder replaced locations quantise modules overlay dicomjson pixelmodule placing splice
     -- one folder
     imagery frames imagetypes attributes conditions naming tables packing scan lone rows parallel seriestables
     catalog copying identity overlays staging editing edits layers changes setting lock flushing journal works
     -- arrays
-    dims quantities alike advice stack infer placement coordinates array indexed planes likeness conversion
-    resample apply
+    dims quantities alike advice stack infer placement coordinates array indexed planes slabs resample regular
+    likeness conversion sidecar
     -- faces
     create access store derive replacing transfer saving export
     -- what people see
     display montage plotting
     -- records
     reading outline trees thumbnail notebook records database creation
-    newseries backend accessor wrappers
+    newseries apply backend accessor nifti wrappers
     -- the demo and the command
     confidentiality anonymise relaxation phantom phantomstudy anglesets demo
     cli_words cli_output cli_read cli_edit cli_export cli

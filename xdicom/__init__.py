@@ -4,7 +4,8 @@ The modules, in the order in which data flows, are listed in docs/architecture.m
 """
 
 from . import accessor as _accessor  # noqa: F401 - it registers da.dicom
-from . import errors
+from . import errors, wrappers
+from .apply import apply
 from .attributes import register_attribute
 from .creation import as_series, database, empty, full, merge, ones, series, to_xarray, zeros
 from .database import Database, Patient, Series, Study
@@ -16,6 +17,7 @@ __all__ = [
     "Patient",
     "Series",
     "Study",
+    "apply",
     "as_series",
     "database",
     "empty",
@@ -26,5 +28,6 @@ __all__ = [
     "register_attribute",
     "series",
     "to_xarray",
+    "wrappers",
     "zeros",
 ]
