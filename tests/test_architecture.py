@@ -24,7 +24,8 @@ ORDER = """
     pixels instance folder replaced locations quantise modules overlay dicomjson pixelmodule placing splice
     -- one folder
     imagery frames imagetypes attributes conditions naming tables packing scan lone rows parallel seriestables
-    catalog copying identity overlays staging editing edits layers changes setting lock flushing journal works
+    catalog copying identity overlays staging zarrmeta editing edits layers changes setting lock flushing journal
+    works
     -- arrays
     dims quantities alike advice stack infer placement coordinates array indexed planes slabs resample regular
     likeness conversion sidecar
@@ -33,7 +34,7 @@ ORDER = """
     -- what people see
     display montage plotting
     -- records
-    reading outline trees thumbnail notebook records database creation
+    reading outline trees archived zarrs restoring thumbnail notebook records database creation
     newseries apply backend accessor nifti wrappers
     -- the demo and the command
     confidentiality anonymise relaxation phantom phantomstudy anglesets demo
@@ -60,6 +61,7 @@ RESTRICTED = {
 
 # Parts of a noun whose facts are tested through the whole.
 TESTED_WITH = {
+    "archived": "zarrs",
     "alike": "infer",
     "access": "lock",
     "changes": "guide",
@@ -83,6 +85,7 @@ TESTED_WITH = {
     "reading": "database",
     "records": "database",
     "replaced": "journal",
+    "restoring": "zarrs",
     "rows": "saving",
     "seriestables": "catalog",
     "setting": "guide",

@@ -23,6 +23,8 @@ from .outline import tree_of
 from .reading import Duplicates, Missing, keep_alive, stacked_ndarray, stacked_xarray
 from .saving import save_copy
 from .tags import UniqueValues
+from .trees import Arranging
+from .zarrs import write_store
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]
@@ -323,6 +325,40 @@ class Record:
         return da
 
     # -- writing
+
+    def to_zarr(
+        self,
+        path: str | os.PathLike[str],
+        dims: Sequence[Any] | str | None = None,
+        *,
+        rescale: bool = True,
+        missing: Missing = "raise",
+        duplicates: Duplicates = "raise",
+    ) -> None:
+        """Write the record's images with all of their headers as a Zarr store, which opens without xdicom.
+
+        Parameters
+        ----------
+        path
+            A folder that does not exist. `xarray.open_zarr(path, consolidated=False)` opens that of a series;
+            `xarray.open_datatree(path, engine="zarr", consolidated=False)` that of any other record, patients / studies
+            / series. `xdicom.from_zarr` makes a series of it again.
+        dims, rescale, missing, duplicates
+            As in `to_xarray`.
+
+        Raises
+        ------
+        SaveError
+            If there is something at the path.
+        StackError, PixelError
+            As in `to_xarray`, of a series; in a tree such a series is written frame by frame, or without pixels.
+        """
+        self._require()
+        how = Arranging(dims, rescale, None, missing, duplicates)
+        keys = self._store.keys(self._key)
+        tables = [(key, table) for key in keys if (table := self._store.frames(key)) is not None]
+        with Progress("writing", unit="groups") as progress:
+            write_store(tables, path, how, is_series=len(self._key) == 3, progress=progress)
 
     def save(self, path: str | os.PathLike[str] | None = None) -> None:
         """Write the record as DICOM files into a folder, under the same UIDs.
