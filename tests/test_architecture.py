@@ -36,7 +36,7 @@ ORDER = """
     reading outline trees archived zarrs restoring thumbnail notebook records database creation
     newseries apply backend accessor nifti wrappers
     -- the demo and the command
-    relaxation phantom phantomstudy anglesets demo
+    confidentiality anonymise relaxation phantom phantomstudy anglesets demo
     cli_words cli_output cli_read cli_edit cli_export cli
 """
 MODULES = [word for line in ORDER.splitlines() if "--" not in line for word in line.split()]
