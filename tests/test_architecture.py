@@ -19,12 +19,12 @@ ORDER = """
     -- values: know no file
     charsets strings values keywords decoding encoding tags geometry columns selection
     -- one file
-    source walker writer explicit runs header layouts groups csa vendors codestream colour formats rescale
-    decoders
-    pixels instance folder replaced locations quantise modules overlay dicomjson pixelmodule placing splice
+    source walker writer explicit runs header layouts groups csa vendors codestream colour formats rescale scales
+    decoders pixels instance folder replaced locations quantise modules overlay dicomjson pixelmodule placing splice
     -- one folder
-    imagery frames imagetypes attributes conditions naming tables packing scan lone rows parallel seriestables
-    catalog copying identity overlays staging zarrmeta editing edits layers changes setting lock flushing freeing journal
+    imagery frames scaling imagetypes attributes conditions naming tables packing scan lone rows parallel seriestables
+    catalog copying identity overlays staging zarrmeta editing edits layers changes setting lock flushing
+    freeing journal
     works
     -- arrays
     dims quantities alike advice stack infer placement coordinates array indexed planes slabs resample regular
@@ -37,7 +37,7 @@ ORDER = """
     reading outline trees archived zarrs restoring thumbnail notebook records database creation
     newseries apply backend accessor nifti wrappers
     -- the demo and the command
-    relaxation phantom phantomstudy anglesets demo
+    confidentiality anonymise relaxation phantom phantomstudy anglesets demo
     cli_words cli_output cli_read cli_edit cli_export cli
 """
 MODULES = [word for line in ORDER.splitlines() if "--" not in line for word in line.split()]
