@@ -267,7 +267,7 @@ class Scanner:
         try:
             with Source(os.path.join(self.root, self.paths[opened.file])) as source:
                 outcome = self.outcomes[opened.file] = Outcome(source.stamp)
-                header = read_header(source)
+                header = read_header(source, len(opened.buffer))
                 instance = read_instance(header)
         except NotDicomError as error:
             outcome.status, outcome.problems = "skipped", [str(error)]
