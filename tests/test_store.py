@@ -1,5 +1,6 @@
 """Facts about xdicom.store: what a save, a restore or a removal of one record does to what others have staged."""
 
+import gc
 from pathlib import Path
 
 import numpy as np
@@ -181,3 +182,42 @@ def test_remove_of_part_of_an_enhanced_file(tmp_path):
     assert len(after.PerFrameFunctionalGroupsSequence) == 3
     np.testing.assert_array_equal(series.ndarray("slice_location"), kept)
     db.close()
+
+
+# What is left of staged pixels ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["save", "restore"])
+def test_pixels_that_are_staged_no_more_go_on_close(end, db, tmp_path):
+    """Staged pixels that were saved or dropped take no room once who staged them closes; those still staged stay."""
+    a, b = named(db)
+    halved = b.ndarray() // 2
+    a.set_ndarray(a.ndarray() // 2)
+    b.set_ndarray(halved)
+    getattr(a, end)()
+    assert len(list((tmp_path / ".xdicom" / "edits.zarr").iterdir())) == 2
+    db.close()
+    assert len(list((tmp_path / ".xdicom" / "edits.zarr").iterdir())) == 1
+    again = xdicom.database(tmp_path)
+    np.testing.assert_array_equal(named(again)[1].ndarray(), halved)
+    again.restore()
+    again.close()
+    assert not list((tmp_path / ".xdicom" / "edits.zarr").iterdir())
+
+
+def test_arrays_of_a_database_in_memory_outlive_its_move_into_a_folder(tmp_path):
+    """A lazy array that was made before save(folder) still reads its voxels; what is temporary goes with it."""
+    values = np.arange(60).reshape(2, 5, 6)
+    series = xdicom.as_series(values)
+    temporary = series._store.root
+    arrays = [series.to_xarray(), series.to_xarray(chunks=None)]
+    expected = [array.copy().values for array in arrays]
+    series.save(tmp_path / "out")
+    assert series._store.root == tmp_path / "out"
+    for array, before in zip(arrays, expected, strict=True):
+        np.testing.assert_array_equal(array.copy().values, before)
+    series.database.close()
+    assert temporary.exists()
+    del array, arrays
+    gc.collect()
+    assert not temporary.exists()

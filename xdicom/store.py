@@ -67,9 +67,7 @@ class Store(Access):
             for key in self.layers.by_key()
             if (frames := self.frames(key)) is not None and (frames.file < 0).all()
         }
-        self._finalizer()
-        self.in_memory = False
-        self._open(path)
+        self.move_to_folder(path)
         self.rescan()
         for key, (values, source) in empty.items():
             if not self.exists(tuple(part for part in key if part)):
