@@ -59,17 +59,17 @@ def test_gaussian_is_cut_where_asked(series):
     same(scipy.gaussian_filter(series, 3.0, truncate=1.5), expected)
 
 
-@pytest.mark.parametrize(("size", "voxels"), [(6.0, (1, 3, 5)), (12.0, (3, 5, 7)), (0.1, (1, 1, 1))])
+@pytest.mark.parametrize(("size", "voxels"), [(6.0, (1, 3, 3)), (12.0, (3, 5, 7)), (0.1, (1, 1, 1))])
 @pytest.mark.parametrize("name", ["uniform_filter", "median_filter"])
 def test_boxes_in_mm(series, name, size, voxels):
-    """A size in mm is the nearest odd number of voxels along each axis."""
+    """A size in mm is the nearest odd number of voxels along each axis, of two the lower one."""
     same(getattr(scipy, name)(series, size), bare(getattr(ndimage, name), noise(), voxels))
 
 
 def test_medians_are_values_of_the_source(series):
     """A median of integers is one of them, exactly."""
     found = values_of(scipy.median_filter(series, 6.0))
-    np.testing.assert_array_equal(found, ndimage.median_filter(noise(), (1, 3, 5)))
+    np.testing.assert_array_equal(found, ndimage.median_filter(noise(), (1, 3, 3)))
     assert found.dtype.kind in "iu"
 
 
