@@ -19,24 +19,24 @@ ORDER = """
     -- values: know no file
     charsets strings values keywords decoding encoding tags geometry columns selection
     -- one file
-    source walker writer explicit runs header layouts groups csa vendors codestream colour formats rescale
-    decoders
-    pixels instance folder replaced locations quantise modules overlay dicomjson pixelmodule placing splice
+    source walker writer explicit runs header layouts groups csa vendors codestream colour formats rescale scales
+    decoders pixels instance folder replaced locations quantise modules overlay dicomjson pixelmodule placing splice
     -- one folder
-    imagery frames imagetypes attributes conditions naming tables packing scan lone rows parallel seriestables
-    catalog copying identity overlays staging editing edits layers changes setting lock flushing journal works
+    imagery frames scaling imagetypes attributes conditions naming tables packing scan lone rows parallel seriestables
+    catalog copying identity overlays staging zarrmeta editing edits layers changes setting lock flushing journal
+    works
     -- arrays
-    dims quantities alike advice stack infer placement coordinates array indexed planes slabs resample
-    likeness conversion
+    dims quantities alike advice stack infer placement coordinates array indexed planes slabs resample regular
+    likeness conversion sidecar
     -- faces
     create access store derive replacing transfer saving export
     -- what people see
     display montage plotting
     -- records
-    reading outline trees thumbnail notebook records database creation
-    newseries apply backend accessor wrappers
+    reading outline trees archived zarrs restoring thumbnail notebook records database creation
+    newseries apply backend accessor nifti wrappers
     -- the demo and the command
-    relaxation phantom phantomstudy anglesets demo
+    confidentiality anonymise relaxation phantom phantomstudy anglesets demo
     cli_words cli_output cli_read cli_edit cli_export cli
 """
 MODULES = [word for line in ORDER.splitlines() if "--" not in line for word in line.split()]
@@ -60,6 +60,7 @@ RESTRICTED = {
 
 # Parts of a noun whose facts are tested through the whole.
 TESTED_WITH = {
+    "archived": "zarrs",
     "alike": "infer",
     "access": "lock",
     "changes": "guide",
@@ -83,6 +84,7 @@ TESTED_WITH = {
     "reading": "database",
     "records": "database",
     "replaced": "journal",
+    "restoring": "zarrs",
     "rows": "saving",
     "seriestables": "catalog",
     "setting": "guide",

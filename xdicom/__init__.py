@@ -7,7 +7,7 @@ from . import accessor as _accessor  # noqa: F401 - it registers da.dicom
 from . import errors, wrappers
 from .apply import apply
 from .attributes import register_attribute
-from .creation import as_series, database, empty, full, merge, ones, series, to_xarray, zeros
+from .creation import as_series, database, empty, from_zarr, full, merge, ones, series, to_xarray, zeros
 from .database import Database, Patient, Series, Study
 
 __version__ = "0.1.0"
@@ -22,6 +22,7 @@ __all__ = [
     "database",
     "empty",
     "errors",
+    "from_zarr",
     "full",
     "merge",
     "ones",

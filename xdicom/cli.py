@@ -31,6 +31,7 @@ _EXAMPLES = r"""examples:
   xdicom save scans                          make the files say it
   xdicom restore scans EchoTime              or take it back
   xdicom export scans --to png --out pictures
+  xdicom export scans --to nifti --out images   NIfTI with JSON sidecars, and what could not be made
   xdicom check scans                         problems, damage, what a crash left behind
 
 set stages, and what is staged outlives the command; files change with save only. Nothing else writes into the folder
@@ -162,8 +163,11 @@ def _add_editing(commands: Any) -> None:
     setting.add_argument("--remove", action="append", default=[], metavar="TAG", help="remove the element")
     setting.add_argument("--vr", help="of private elements that no dictionary knows")
     restore.add_argument("tags", nargs="*", metavar="TAG", help="by default all edits")
-    export.add_argument("--to", required=True, choices=sorted(cli_export.WRITERS), help="the format")
+    export.add_argument(
+        "--to", required=True, choices=sorted([*cli_export.WRITERS, cli_export.NIFTI]), help="the format"
+    )
     export.add_argument("--out", required=True, metavar="FOLDER", help="another folder; nothing in it is replaced")
+    export.add_argument("--identity", action="store_true", help="nifti: say in the sidecars who was scanned, and when")
     for each in (setting, save, restore, export):
         _add_where(each)
         each.add_argument("--dry-run", action="store_true", help="only tell what would be done")

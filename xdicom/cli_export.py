@@ -4,19 +4,25 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from .cli_output import ALL_WELL, say, say_json
+from .cli_output import ALL_WELL, PROBLEMS, say, say_json
 from .cli_words import Chosen, chosen, title
 from .creation import database
 from .database import Database, Series
+from .display import Progress
 from .errors import SaveError
 from .naming import safe_name, uid_digits
+from .nifti import export_nifti
 
 Write = Callable[[Series, Path], None]
+
+NIFTI = "nifti"
 
 
 def export(options: argparse.Namespace) -> int:
     """Write the series that are chosen in another format, each under its own name."""
     target = Path(options.out)
+    if options.to == NIFTI:
+        return _export_nifti(options, target)
     with database(options.folder) as db:
         planned = _planned(chosen(db, options.where), options.to, target)
         _refuse(db, planned, target)
@@ -33,6 +39,26 @@ def export(options: argparse.Namespace) -> int:
             for series, path in planned:
                 say(f"would write {title(series)}: {path}")
     return ALL_WELL
+
+
+def _export_nifti(options: argparse.Namespace, target: Path) -> int:
+    """Write the series that are chosen as NIfTI, and tell what was made and what was left out."""
+    with database(options.folder) as db:
+        series = [each for each, _ in chosen(db, options.where)]
+        _refuse(db, [], target)
+        with Progress("exporting", unit="images") as progress:
+            done = export_nifti(series, target, identity=options.identity, dry_run=options.dry_run, progress=progress)
+    if options.json:
+        written = [{"SeriesInstanceUID": made.series, "files": made.files, "shape": made.shape} for made in done.made]
+        left_out = [{"SeriesInstanceUID": one.series, "name": one.name, "reason": one.reason} for one in done.left_out]
+        say_json({"dry_run": options.dry_run, "written": written, "left_out": left_out})
+    else:
+        for made in done.made:
+            shape = "x".join(map(str, made.shape))
+            say(f"{'would write' if options.dry_run else 'wrote'} {target / made.files[0]}: {shape}")
+        for one in done.left_out:
+            say(f"left out {one.name}: {one.reason}")
+    return PROBLEMS if any(one.is_image for one in done.left_out) else ALL_WELL
 
 
 def _planned(found: list[Chosen], to: str, target: Path) -> list[tuple[Series, Path]]:

@@ -315,7 +315,6 @@ class Stack:
         thickness = thickness_of(target, at.dim)
         dims = [dim if name == self.dim else str(name) for name in source.dims]
         attrs = {name: value for name, value in source.attrs.items() if name not in _STALE_ATTRS}
-        attrs["stack_dims"] = " ".join(name for name in dims if name not in ("row", "column", "sample"))
         coords = kept | geometry | {"SliceThickness": ((dim,) if thickness.ndim else (), thickness)}
         return xr.DataArray(values, coords, dims, name=source.name, attrs=attrs)
 
