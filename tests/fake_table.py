@@ -84,8 +84,23 @@ class FakeFrames:
                 codes[row] = index[repr(value)]
         return distinct, codes
 
-    def values(self, name):
-        """Return the values of a lower_case attribute."""
-        if name not in self.attributes:
+    def raw_values(self, tag):
+        """Return the distinct raw values and their codes."""
+        distinct, codes = self.column(tag)
+        vr = "LO" if tag >> 16 & 1 else tags.concrete_vr(tag)
+        return [(vr, tags.encode(tag, vr, value)) for value in distinct], codes
+
+    def named(self, name):
+        """Return the distinct values and the codes of a lower_case attribute or a tag; NaN, "" and None are none."""
+        if name in self.attributes:
+            return self._coded(self.attributes[name])
+        if isinstance(name, str) and name.islower():
             raise UnknownTagError(f"{name!r} is no registered attribute")
-        return np.array(self.attributes[name])
+        return self._coded([ABSENT] * self.count) if isinstance(name, tuple) else self.column(tags.parse(name))
+
+    def _coded(self, values):
+        index = {}
+        codes = [
+            -1 if value is ABSENT or value in (None, "") else index.setdefault(value, len(index)) for value in values
+        ]
+        return list(index), np.array(codes, np.int32)

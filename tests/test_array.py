@@ -18,7 +18,7 @@ from xdicom.catalog import Catalog
 from xdicom.locations import Locations
 from xdicom.pixels import PixelFormat, Rescale
 from xdicom.placement import affine_of
-from xdicom.stack import Grid, infer_dims, stack
+from xdicom.stack import Grid, stack
 
 MIB = 2**20
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
@@ -447,7 +447,7 @@ def test_times_of_a_real_series_are_ranked(real):
 def test_affine_of_a_real_volume_places_each_slice(real):
     """The affine takes the first voxel of each slice to the position in its header."""
     frames, datasets = real("pelvis-ct")
-    da = array(frames, infer_dims(frames))
+    da = array(frames, ("slice",))
     matrix = affine_of(da)
     places = {ds.SOPInstanceUID: ds.ImagePositionPatient for ds in datasets}
     for k, uid in enumerate(da["SOPInstanceUID"].values.tolist()):

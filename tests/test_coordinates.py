@@ -257,13 +257,6 @@ def test_header_is_dicom_json():
     }
 
 
-def test_header_comes_from_the_table_where_it_offers_one():
-    """A table that knows its header gives it."""
-    frames = FakeFrames(EchoTime=[1.0])
-    frames.header_json = lambda: "{}"
-    assert to_dataarray(frames, stack(frames, ("EchoTime",))).attrs["dicom_header"] == "{}"
-
-
 # -- text under coarsen
 
 

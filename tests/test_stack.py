@@ -9,10 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xdicom.errors import StackError
-from xdicom.stack import fewest_dims, infer_dims, stack
-
-AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-TILTED = (1.0, 0.0, 0.0, 0.0, 0.8, -0.6)
+from xdicom.stack import fewest_dims, stack
 
 
 def two_tags(**more):
@@ -185,48 +182,6 @@ def test_grid_beyond_reason_is_refused():
     frames = FakeFrames(EchoTime=many, FlipAngle=many, InversionTime=many, RepetitionTime=many)
     with raises("it has 8100000000 points"):
         stack(frames, ("EchoTime", "FlipAngle", "InversionTime", "RepetitionTime"), missing="fill")
-
-
-# -- without dims
-
-
-def volume(count, **more):
-    """Return axial slices 2 mm apart."""
-    positions = [(0.0, 0.0, 2.0 * i) for i in range(count)]
-    return FakeFrames(ImagePositionPatient=positions, ImageOrientationPatient=[AXIAL] * count, **more)
-
-
-def test_distinct_positions_are_a_slice_dim():
-    """Frames each at its own position need no dims: they are slices."""
-    assert infer_dims(volume(3)) == ("slice",)
-
-
-def test_single_frame_with_a_position_is_a_slice():
-    """One frame is a stack of one slice."""
-    assert infer_dims(volume(1)) == ("slice",)
-
-
-def test_frames_without_positions_are_frames():
-    """Frames without geometry, as of ultrasound, are enumerated."""
-    assert infer_dims(FakeFrames(InstanceNumber=[1, 2])) == ("frame",)
-
-
-def test_several_frames_at_a_position_ask_for_dims():
-    """Where the choice isn't plain, the error lists what varies and what to type."""
-    frames = FakeFrames(
-        ImagePositionPatient=[(0.0, 0.0, 0.0)] * 2, ImageOrientationPatient=[AXIAL] * 2, EchoTime=[1.0, 2.0]
-    )
-    with raises(
-        "The tags that vary are EchoTime (2 values). EchoTime tells them apart: try dims=('slice', 'EchoTime')"
-    ):
-        infer_dims(frames)
-
-
-def test_several_orientations_ask_for_dims():
-    """A localizer of several orientations has no plain choice."""
-    frames = FakeFrames(ImagePositionPatient=[(0.0, 0.0, 0.0)] * 2, ImageOrientationPatient=[AXIAL, TILTED])
-    with raises("2 frames lie in 2 orientations"):
-        infer_dims(frames)
 
 
 # -- fewest dims

@@ -64,6 +64,36 @@ class DicomAccessor:
         """
         return world_coordinates(self._da)
 
+    def to_regular(self, *, step: float | None = None, order: int = 1) -> xr.DataArray:
+        """Return the array on a grid with equal steps at right angles, lazily.
+
+        Stacks with missing slices, unequal steps or a tilt have no affine, or a sheared one; on this grid they have a
+        plain one.
+
+        Parameters
+        ----------
+        step
+            Between slices, in mm. By default the smallest distance of neighbours, if all others are multiples of it, as
+            where slices are missing; else the median distance, adjusted so that the first and the last slice stay.
+        order
+            Of the spline between voxels: 1 is linear. 0 takes the nearest, as labels need it, and keeps the dtype.
+
+        Returns
+        -------
+        DataArray
+            Dims as before, slices along ``slice``. Rows and columns are those of the first slice, and more where
+            slices are shifted against it, so that nothing is cut off. NaN outside, 0 in integers by order 0.
+
+        Raises
+        ------
+        GeometryError
+            If there is no geometry, slices are not parallel or two are at one place, or there is only one.
+        """
+        # Importing xdicom does not import scipy.
+        from .regular import to_regular
+
+        return to_regular(self._da, step=step, order=order)
+
     def to_nibabel(self) -> "nibabel.Nifti1Image":
         """Return the array as a NIfTI image in memory, with its values computed.
 

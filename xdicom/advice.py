@@ -10,18 +10,47 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .dims import RANKED, SLICE_DIMS, Dim, IndexArray, grid_points, is_long, name_of, rank_within, resolve
+from .dims import (
+    INSTANCE_NUMBER,
+    ORIENTATION,
+    POSITION,
+    RANKED,
+    SLICE_DIMS,
+    Dim,
+    IndexArray,
+    grid_points,
+    is_long,
+    name_of,
+    rank_within,
+    resolve,
+)
 from .errors import XdicomError
 
 if TYPE_CHECKING:
     from .frames import Frames
 
-PREFERRED = (
-    *("EchoTime", "EffectiveEchoTime", "FlipAngle", "InversionTime", "RepetitionTime", "b_value", "DiffusionBValue"),
-    *("image_type", "StackID", "TemporalPositionIdentifier", "TemporalPositionIndex", "AcquisitionTime", "TriggerTime"),
-    *("AcquisitionNumber", "InstanceNumber", "SeriesNumber", "SeriesInstanceUID", "SeriesDescription"),
+PARAMETERS = (
+    *("EchoTime", "EffectiveEchoTime", "FlipAngle", "InversionTime", "b_value", "DiffusionBValue", "RepetitionTime"),
+    *("MagnetizationTransfer", "SpinTaggingType", "TagSpacingFirstDimension", "VelocityEncodingMaximumValue", "KVP"),
+    *("ASLContext", "ConvolutionKernel", "ReceiveCoilName", "EchoNumbers"),
 )
 """What a scientist would name, in the order in which it is tried."""
+
+COUNTERS = (
+    *("AcquisitionTime", "TriggerTime", "NominalCardiacTriggerDelayTime", "NominalPercentageOfCardiacPhase"),
+    *("TemporalPositionTimeOffset", "FrameReferenceTime", "TemporalPositionIdentifier", "TemporalPositionIndex"),
+    *("AcquisitionNumber", "FrameAcquisitionNumber", "AcquisitionDateTime", "FrameAcquisitionDateTime"),
+    *("ContentTime", "InstanceNumber"),
+)
+"""What counts or times acquisitions, in the order in which it is tried."""
+
+PREFERRED = (
+    *PARAMETERS,
+    *("image_type", "signal_type", "StackID"),
+    *COUNTERS,
+    *("SeriesNumber", "SeriesInstanceUID", "SeriesDescription"),
+)
+"""What may tell frames apart, in the order in which it is offered."""
 
 STAND_INS = {
     "slice": ("SliceLocation", "InstanceNumber"),
@@ -35,6 +64,9 @@ STAND_INS = {
     "TemporalPositionIdentifier": ("TemporalPositionIndex", "AcquisitionTime", "AcquisitionNumber"),
 }
 _MOST_CLOSE = 3
+_MOST_SHOWN = 3
+_MOST_NAMES = 8
+_FILE_META = 0x0002
 
 
 def way_out(frames: "Frames", dims: Sequence[Dim]) -> str:
@@ -84,6 +116,45 @@ def alternative(frames: "Frames", name: str) -> list[str]:
 def shown(dim: Dim) -> str:
     """Return the name by which a dim was asked for."""
     return dim.name + RANKED if dim.ranked else dim.name
+
+
+def no_grid(count: int, dims: Sequence[Dim]) -> str:
+    """Say that frames do not fill a grid."""
+    return f"{count} frames do not fill a grid along {tuple(map(shown, dims))}"
+
+
+def crowded(counts: IndexArray) -> str:
+    """Say how many positions hold how many frames."""
+    kinds, times = np.unique(counts[counts > 1], return_counts=True)
+    order = np.argsort(-times, kind="stable")[:_MOST_SHOWN]
+    parts = [f"{times[i]} {_plural('position', times[i])} {verb('hold', times[i])} {kinds[i]} frames" for i in order]
+    return ", ".join(parts) + (" and others more" if len(kinds) > _MOST_SHOWN else "")
+
+
+def varying(frames: "Frames") -> str:
+    """List the tags that vary, those with the fewest values first."""
+    found = []
+    for tag in frames.tags():
+        # File meta information and private elements say little to a reader.
+        if tag >> 16 == _FILE_META or tag >> 16 & 1 or is_long(frames, tag):
+            continue
+        count = len(frames.column(tag)[0])
+        if count > 1 and tag not in (POSITION, ORIENTATION, INSTANCE_NUMBER):
+            found.append((count, name_of(tag)))
+    shortest = sorted(found)[:_MOST_NAMES]
+    listed = ", ".join(f"{name} ({count} values)" for count, name in shortest)
+    return (
+        f"The tags that vary are {listed}" + (", ..." if len(found) > _MOST_NAMES else "") if found else "No tag varies"
+    )
+
+
+def verb(verb: str, count: int) -> str:
+    """Return a verb in the form that goes with a count."""
+    return verb + "s" if count == 1 else verb
+
+
+def _plural(noun: str, count: int) -> str:
+    return noun if count == 1 else noun + "s"
 
 
 def _close(frames: "Frames", name: str) -> list[str]:

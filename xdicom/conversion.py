@@ -63,6 +63,11 @@ class Volume(NamedTuple):
     seconds: float | None
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the axes, colour left out."""
+        return self.array.shape[: 3 + len(self.others)]
+
+    @property
     def is_sheared(self) -> bool:
         """Whether the slices are not stacked along their normal."""
         return sheared(self.affine, self.array.shape[2])
@@ -150,12 +155,29 @@ def _moment(text: str) -> float:
 
 def to_nibabel(da: xr.DataArray) -> "nibabel.Nifti1Image":
     """Return an array as a NIfTI image in memory; see `xdicom.accessor.DicomAccessor.to_nibabel`."""
+    require_nibabel()
+    return nibabel_image(volume_of(da))
+
+
+def require_nibabel() -> None:
+    """Raise MissingPackageError where nibabel is not installed."""
     try:
-        import nibabel
+        import nibabel  # noqa: F401
     except ImportError as error:
-        raise MissingPackageError("to_nibabel needs nibabel: pip install nibabel") from error
-    volume = volume_of(da)
-    colour = "sample" in da.dims
+        raise MissingPackageError("NIfTI needs nibabel: pip install nibabel") from error
+
+
+def nibabel_image(volume: Volume) -> "nibabel.Nifti1Image":
+    """Return a volume as a NIfTI image in memory, with its values computed.
+
+    Raises
+    ------
+    GeometryError
+        If it has more dims than NIfTI.
+    """
+    import nibabel
+
+    colour = "sample" in volume.array.dims
     if 3 + len(volume.others) > _MOST_NIFTI:
         raise GeometryError(
             f"NIfTI has at most {_MOST_NIFTI} dims; the array has (column, row, slice) and {volume.others}. "

@@ -3,17 +3,16 @@
 Where frames lie in the patient is `placement.py`'s.
 """
 
-import base64
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from . import tags
+from .dicomjson import to_json
 from .dims import (
     AXES,
     INSTANCE_UID,
@@ -25,6 +24,8 @@ from .dims import (
     name_of,
     scalars,
 )
+from .modules import CHARSET
+from .rows import in_explicit_vr
 from .stack import fewest_dims
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from .stack import Coords, Grid
 
 SERIES_UID = 0x0020000E
+_FILE_META = 0x0002
 MOST_COMPONENTS = 16
 MOST_CHARACTERS = 1024
 _MOST_NUMBERS = 128
@@ -64,7 +66,7 @@ def describe(frames: "Frames", grid: "Grid", placed: "Coords") -> tuple["Coords"
     layout = Layout(grid)
     coords: Coords = {}
     attrs: Attrs = {}
-    constants: dict[int, object] = {}
+    constants: list[int] = []
     taken = {*grid.coords, *placed}
     if "row_direction_x" in placed:
         taken |= {"ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"}
@@ -75,7 +77,7 @@ def describe(frames: "Frames", grid: "Grid", placed: "Coords") -> tuple["Coords"
         values, codes = frames.column(tag)
         single = layout.constant(values, codes)
         if single is not None:
-            constants[tag] = single
+            constants.append(tag)
             attr = plain(single)
             if tag == INSTANCE_UID and layout.count == 1:
                 coords[name] = (), np.array(as_text(single))
@@ -84,7 +86,7 @@ def describe(frames: "Frames", grid: "Grid", placed: "Coords") -> tuple["Coords"
         elif name not in taken:
             coords.update(layout.varying(name, values, codes))
     coords.update(layout.along("source_series", *_texts(frames, SERIES_UID)))
-    attrs["dicom_header"] = header_json(frames, constants)
+    attrs["dicom_header"] = header_json(frames, constants, layout.first)
     return {name: coord for name, coord in coords.items() if name not in taken}, attrs
 
 
@@ -118,6 +120,23 @@ def _common_text(windows: NDArray[Any], axis: tuple[int, ...], **_: Any) -> NDAr
     return np.where((texts == texts[0]).all(axis=0), texts[0], "")
 
 
+def unit_labels(grid: "Grid", units: Sequence[str], codes: Codes) -> tuple["Coords", Attrs]:
+    """Return the units of the values on a grid: an attribute where all are the same, a coordinate where some differ.
+
+    Parameters
+    ----------
+    grid
+        The arrangement.
+    units, codes
+        Distinct units, and for each frame the index of its own (-1: unknown).
+    """
+    layout = Layout(grid)
+    single = layout.constant(units, codes)
+    if single is not None:
+        return {}, {"units": single}
+    return (layout.along("units", np.array(units, str), codes) if units else {}), {}
+
+
 class Layout:
     """The codes of frames laid out on a grid.
 
@@ -133,6 +152,7 @@ class Layout:
         self.holes = grid.frames < 0
         self.has_holes = bool(self.holes.any())
         self.count = grid.frames.size - int(self.holes.sum())
+        self.first = int(grid.frames[~self.holes].flat[0])
 
     def constant(self, values: Sequence[object], codes: Codes) -> object:
         """Return the value that all frames on the grid have, None if they differ or lack it."""
@@ -193,44 +213,16 @@ def plain(value: object) -> str | bool | int | float | list[int] | list[float] |
     return None
 
 
-def header_json(frames: "Frames", values: Mapping[int, object]) -> str:
-    """Return decoded values by tag as DICOM JSON (PS3.18 F), with the VRs that they have in the files."""
-    if hasattr(frames, "header_json"):
-        text: str = frames.header_json()
-        return text
+def header_json(frames: "Frames", shared: Iterable[int], row: int) -> str:
+    """Return elements that all frames share as DICOM JSON, as one row has them; group 2, of the file, is left out."""
+    charsets, charset_codes = frames.column(CHARSET)
+    charset = as_text(charsets[charset_codes[row]]) if charset_codes[row] >= 0 else ""
     header = {}
-    for tag, value in values.items():
-        column = frames.columns.get(tag)
-        vr = column.values[0][0] if column is not None else ""
-        header[f"{tag:08X}"] = _json_element(vr or tags.dictionary_vr(tag)[:2], value)
-    return json.dumps(header)
-
-
-def _json_element(vr: str, value: object) -> dict[str, object]:
-    if isinstance(value, bytes):
-        return {"vr": vr, "InlineBinary": base64.b64encode(value).decode()}
-    if isinstance(value, list):
-        return {"vr": "SQ", "Value": [_json_item(item) for item in value]}
-    values = value if isinstance(value, tuple) and vr != "AT" else (value,)
-    return {"vr": vr, "Value": [_json_value(vr, part) for part in values]}
-
-
-def _json_value(vr: str, value: object) -> object:
-    if vr == "AT" and isinstance(value, tuple):
-        return "".join(f"{part:04X}" for part in value)
-    if vr == "PN":
-        return {"Alphabetic": as_text(value)}
-    return value if value is None or isinstance(value, int | float) else as_text(value)
-
-
-def _json_item(item: Mapping[str, object]) -> dict[str, object]:
-    """Return an item of a sequence, whose elements are known by keyword."""
-    found: dict[str, object] = {}
-    for name, value in item.items():
-        tag = tags.parse(name)
-        if isinstance(tag, int):
-            found[f"{tag:08X}"] = _json_element(tags.dictionary_vr(tag)[:2], value)
-    return found
+    for tag in shared:
+        if tag >> 16 != _FILE_META:
+            raws, codes = frames.raw_values(tag)
+            header[tag] = raws[int(codes[row])]
+    return json.dumps(to_json(in_explicit_vr(header), charset))
 
 
 def _is_numbers(value: object) -> bool:

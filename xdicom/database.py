@@ -15,11 +15,10 @@ import xarray as xr
 from . import derive, transfer
 from .array import to_dataarray
 from .conditions import matching_rows, nothing_matches
-from .display import Progress, tree_text
-from .errors import EditError, StackError
+from .display import Progress
+from .errors import EditError, RecordError, StackError
 from .frames import Frames
 from .imagery import refuse_part_of_picture
-from .outline import node_of
 from .placement import affine_of
 from .plotting import plot
 from .records import Record
@@ -131,14 +130,6 @@ class Database(_AboveStudies):
         """
         return Patient(self._store, transfer.add_patient(self._store, values))
 
-    def __repr__(self) -> str:
-        counts = self._store.catalog.counts()
-        left_out = [f"{n} {what}" for n, what in ((counts.skipped, "not DICOM"), (counts.broken, "broken")) if n]
-        place = "in memory" if self._store.in_memory else str(self._store.root)
-        head = f"Database {place}" + (f" ({', '.join(left_out)}: see problems())" if left_out else "")
-        nodes = [node_of(self._store, key) for key in self._store.children(())]
-        return f"{head}\n{tree_text(nodes)}" if nodes else f"{head}\nno DICOM here"
-
 
 class _BelowDatabase(Record):
     @property
@@ -155,10 +146,6 @@ class _BelowDatabase(Record):
         """Be the copy in another store from now on; the original is removed there."""
         self.remove()
         self._store, self._key = store, key
-
-    def __repr__(self) -> str:
-        self._require()
-        return f"{type(self).__name__} {tree_text([node_of(self._store, self._key)])}"
 
 
 class Patient(_BelowDatabase, _AboveStudies):

@@ -40,7 +40,7 @@ MM_DECIMALS = 3
 
 _COMPONENT = re.compile(r"(?P<tag>[A-Z]\w*|tag_\w{4}_\w{4})_(?P<part>[xyz]|\d+)")
 _NUMBERED = re.compile(r"tag_([0-9A-Fa-f]{4})_([0-9A-Fa-f]{4})")
-_ORIENTATION_TOLERANCE = 1e-3
+ORIENTATION_TOLERANCE = 1e-3
 _MOST_IDS = 2**62
 _LONG = 1024
 
@@ -100,13 +100,19 @@ def resolve(frames: "Frames", dim: "DimLike") -> Dim:
         codes = np.empty(len(frames), np.intp)
         codes[order_frames(frames)] = np.arange(len(frames))
         return Dim("frame", np.arange(len(frames)), codes)
-    if isinstance(dim, str) and (found := _COMPONENT.fullmatch(dim)):
-        return _component(frames, dim, **found.groupdict())
-    name, values, codes = _column(frames, dim)
-    array = scalars(values)
-    if array is None:
+    if isinstance(dim, str) and (parts := _COMPONENT.fullmatch(dim)):
+        return _component(frames, dim, **parts.groupdict())
+    name, values, codes = column_of(frames, dim)
+    found = dim_of(name, values, codes)
+    if found is None:
         raise StackError(_not_scalar(name, values))
-    return _ascending(name, array, codes)
+    return found
+
+
+def dim_of(name: str, values: Sequence[object], codes: IndexArray) -> Dim | None:
+    """Return the dim of a column, None where a value is neither a number nor text."""
+    array = scalars(values)
+    return None if array is None else _ascending(name, array, codes)
 
 
 def name_of(tag: int) -> str:
@@ -248,33 +254,60 @@ def _from_geometry(frames: "Frames", name: str) -> Dim:
 
 def orientations(frames: "Frames") -> NDArray[np.float64]:
     """Return the orientations of frames that differ by more than rounding: shape (k, 6)."""
-    values, codes = frames.column(ORIENTATION)
+    return clusters(frames, ORIENTATION, 6, ORIENTATION_TOLERANCE)[0]
+
+
+def clusters(frames: "Frames", tag: int, width: int, tolerance: float) -> tuple[NDArray[np.float64], IndexArray]:
+    """Tell the values of a tag with several numbers apart that differ by more than a tolerance.
+
+    Returns
+    -------
+    values : ndarray
+        Shape (k, width).
+    codes : ndarray
+        Shape (n,): the one of each frame, -1 where it has none.
+    """
+    values, codes = frames.column(tag)
     kept: list[NDArray[np.float64]] = []
-    for row in matrix(values, 6)[np.unique(codes[codes >= 0])]:
-        if not any(np.allclose(row, other, rtol=0, atol=_ORIENTATION_TOLERANCE, equal_nan=True) for other in kept):
-            kept.append(row)
-    return np.array(kept).reshape(-1, 6)
+    index = np.full(len(values) + 1, -1, np.intp)
+    rows = matrix(values, width)
+    for i in np.unique(codes[codes >= 0]).tolist():
+        near = (n for n, row in enumerate(kept) if np.allclose(rows[i], row, rtol=0, atol=tolerance, equal_nan=True))
+        index[i] = next(near, len(kept))
+        if index[i] == len(kept):
+            kept.append(rows[i])
+    return np.array(kept).reshape(-1, width), index[codes]
 
 
-def _column(frames: "Frames", dim: "DimLike") -> tuple[str, list[object], IndexArray]:
-    """Return the name, distinct values and codes of a tag or a lower_case attribute."""
+def joint_codes(*codes: Codes) -> IndexArray:
+    """Return one code for each frame from several, the same where all of them are; -1 counts as one more."""
+    joint = np.zeros(len(codes[0]), np.intp)
+    for each in codes:
+        joint = np.unique(joint * (int(each.max(initial=0)) + 2) + each + 1, return_inverse=True)[1].reshape(-1)
+    return joint
+
+
+def column_of(frames: "Frames", dim: "DimLike") -> tuple[str, list[object], IndexArray]:
+    """Return the name, the distinct values and the code of each frame (-1: none) of a tag or a lower_case attribute.
+
+    Raises
+    ------
+    UnknownTagError
+        If there is no such tag or attribute.
+    """
     if isinstance(dim, str) and (found := _NUMBERED.fullmatch(dim)):
         dim = int(found[1] + found[2], 16)
     if isinstance(dim, str) and dim[:1].islower() and dim != "dBdt":
-        return dim, *_one_each(frames.values(dim))
+        values, codes = frames.named(dim)
+        return dim, values, codes.astype(np.intp)
     parsed = tags.parse(dim)
     if isinstance(parsed, PrivateTag):
         # The block that a creator reserves may differ from file to file; the first possible one names the dim.
         name = name_of(parsed.group << 16 | 0x1000 | parsed.element)
-        return name, *_one_each(frames.values((parsed.creator, parsed.group, parsed.element)))
+        values, codes = frames.named((parsed.creator, parsed.group, parsed.element))
+        return name, values, codes.astype(np.intp)
     values, codes = frames.column(parsed)
     return name_of(parsed), values, codes.astype(np.intp)
-
-
-def _one_each(array: NDArray[Any]) -> tuple[list[object], IndexArray]:
-    """Return the values of an array as a column; NaN and "" are none."""
-    rows = [tuple(row) for row in array.tolist()] if array.ndim > 1 else array.tolist()
-    return rows, np.arange(len(rows))
 
 
 def _ascending(name: str, array: NDArray[Any], codes: IndexArray) -> Dim:
@@ -292,7 +325,7 @@ def _ascending(name: str, array: NDArray[Any], codes: IndexArray) -> Dim:
 
 
 def _component(frames: "Frames", dim: str, tag: str, part: str) -> Dim:
-    _, values, codes = _column(frames, tag)
+    _, values, codes = column_of(frames, tag)
     index = AXES.index(part) if part in AXES else int(part)
     width = max((len(value) for value in values if isinstance(value, tuple)), default=1)
     if values and index >= width:

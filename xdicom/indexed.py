@@ -17,6 +17,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from .array import FrameArray, Slices
+from .coordinates import Labels
 from .rescale import Rescale
 from .selection import SelectableArray, Selection, selectable
 
@@ -111,7 +112,7 @@ class PixelVariable(xr.Variable):
         return normalize_token((type(self), self._dims, held.array, held.key.tuple, self._attrs))
 
 
-class TagVariable(xr.Variable):
+class TagVariable(Labels):
     """A coordinate that is in memory and stays so: xarray takes what an engine returns for data on disk.
 
     As such it would be hidden in representations, and become a dask array of its own.

@@ -80,6 +80,39 @@ def place(frames: "Frames", grid: "Grid", rows: int, columns: int) -> tuple["Coo
     return coords, ""
 
 
+def regular_coords(affine: FloatArray, shape: tuple[int, int, int]) -> "Coords":
+    """Return the coordinates of a regular grid.
+
+    Parameters
+    ----------
+    affine
+        4 x 4, from (column, row, slice) index to LPS mm.
+    shape
+        Numbers of slices, rows and columns.
+
+    Returns
+    -------
+    dict
+        As those of `place`, with the dims ``slice``, ``row`` and ``column``.
+
+    Raises
+    ------
+    GeometryError
+        If columns and rows are not at a right angle.
+    """
+    steps, lengths = affine[:3, :3].T, np.linalg.norm(affine[:3, :3], axis=0)
+    directions = geometry.check_orientation((steps[:2] / lengths[:2, None]).reshape(-1))
+    positions = affine[:3, 3] + np.arange(shape[0])[:, None] * steps[2]
+    located = positions @ geometry.normal(directions)
+    coords: Coords = {"slice": (("slice",), np.round(located, MM_DECIMALS))}
+    for name, size, spacing in (("row", shape[1], lengths[1]), ("column", shape[2], lengths[0])):
+        coords[name] = (name,), _along(size, float(spacing))
+        coords[f"{name}_spacing"] = (), np.array(spacing)
+    coords |= _named((POSITION_NAME,), (("slice",), positions))
+    coords |= _named(("row_direction", "column_direction"), ((), directions))
+    return coords | _named(("slice_step",), ((), steps[2]))
+
+
 def affine_of(da: xr.DataArray) -> FloatArray:
     """Return the matrix from the indices of an array to the patient.
 

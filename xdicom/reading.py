@@ -6,21 +6,25 @@ Which frames, and of which record, is told.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from . import array as lazy
 from .dims import order_frames
+from .infer import infer
 from .instance import INSTANCE_UID
 from .selection import SelectableArray
-from .stack import infer_dims, stack
+from .stack import arrange, check_options, stack
 
 if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import DTypeLike, NDArray
 
     from .frames import Frames
+    from .scaling import Scale
+    from .stack import Grid
     from .store import Store
 
 Missing = Literal["raise", "fill"]
@@ -95,16 +99,28 @@ def stacked_xarray(
     dims: Sequence[Any] | str | None,
     *,
     chunks: Any,
-    rescale: bool,
+    rescale: Scale,
     dtype: DTypeLike | None,
     missing: Missing,
     duplicates: Duplicates,
+    mask_padding: bool = False,
 ) -> xr.DataArray:
     """Arrange frames as a lazy DataArray; see `Record.to_xarray`."""
-    frames = readable(frames)
-    names = infer_dims(frames) if dims is None else _as_dims(dims)
-    grid = stack(frames, names, missing=missing, duplicates=duplicates)
-    return lazy.to_dataarray(frames, grid, chunks=chunks, rescale=rescale, dtype=dtype)
+    images, grid = arranged(frames, dims, missing=missing, duplicates=duplicates)
+    return lazy.to_dataarray(images, grid, chunks=chunks, rescale=rescale, mask_padding=mask_padding, dtype=dtype)
+
+
+def arranged(
+    frames: Frames, dims: Sequence[Any] | str | None, *, missing: Missing, duplicates: Duplicates
+) -> tuple[Frames, Grid]:
+    """Return the images among frames, and their arrangement; see `Record.to_xarray`."""
+    images = readable(frames)
+    if dims is not None:
+        return images, stack(images, _as_dims(dims), missing=missing, duplicates=duplicates)
+    check_options(missing, duplicates)
+    choice = infer(images, missing=missing, duplicates=duplicates)
+    grid = arrange(images, choice.dims, missing=missing, duplicates=duplicates)
+    return images, replace(grid, reason=choice.reason)
 
 
 def _as_dims(dims: Sequence[Any] | str) -> Sequence[Any]:

@@ -37,10 +37,10 @@ def row_headers(frames: Frames) -> list[Header]:
         for header, code in zip(headers, codes.tolist(), strict=True):
             if code >= 0:
                 header[tag] = raws[code]
-    return [_explicit(header) for header in headers]
+    return [in_explicit_vr(header) for header in headers]
 
 
-def _explicit(header: Header) -> Header:
+def in_explicit_vr(header: Header) -> Header:
     """Return elements in explicit VR, of which those without a VR come from implicit VR."""
     if all(vr for vr, _ in header.values()):
         return explicit_values(header, implicit=False)

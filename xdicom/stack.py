@@ -10,19 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from .advice import alternative, shown, way_out
+from .advice import alternative, crowded, no_grid, shown, varying, verb, way_out
 from .dims import (
-    INSTANCE_NUMBER,
-    ORIENTATION,
-    POSITION,
     Dim,
     IndexArray,
     grid_points,
-    is_long,
-    locate,
-    name_of,
     order_frames,
-    orientations,
     rank_within,
     resolve,
 )
@@ -32,12 +25,10 @@ if TYPE_CHECKING:
     from .dims import DimLike
     from .frames import Frames
 
-__all__ = ["Grid", "fewest_dims", "infer_dims", "order_frames", "stack"]
+__all__ = ["Grid", "arrange", "check_options", "fewest_dims", "order_frames", "stack"]
 
 MOST_POINTS = 2**24
 _MOST_SHOWN = 3
-_MOST_NAMES = 8
-_FILE_META = 0x0002
 
 Coords = dict[str, tuple[tuple[str, ...], NDArray[Any]]]
 
@@ -54,11 +45,14 @@ class Grid:
         For each grid point the row of its frame in the table, -1 where there is none; as many axes as dims.
     coords
         Dims and values of the coordinates that the dims bring: their own, and values that were ranked.
+    reason
+        Why these dims, where they were chosen and not asked for.
     """
 
     dims: tuple[str, ...]
     frames: IndexArray
     coords: Coords
+    reason: str = ""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -101,11 +95,21 @@ def stack(
     UnknownTagError
         If there is no such tag or attribute.
     """
-    _check_option("missing", missing, ("raise", "fill"))
-    _check_option("duplicates", duplicates, ("raise", "first"))
+    check_options(missing, duplicates)
     if not len(frames):
         raise StackError("there are no frames to stack; at least 1 was expected")
     asked = [resolve(frames, dim) for dim in ([dims] if isinstance(dims, str) else dims)]
+    return arrange(frames, asked, missing=missing, duplicates=duplicates)
+
+
+def arrange(
+    frames: "Frames",
+    asked: Sequence[Dim],
+    *,
+    missing: Literal["raise", "fill"] = "raise",
+    duplicates: Literal["raise", "first"] = "raise",
+) -> Grid:
+    """Arrange frames along dims whose values are known; see `stack`."""
     _check_values(frames, asked)
     ranked = _rank_asked(asked, len(frames))
     ids, points = grid_points(ranked, len(frames))
@@ -113,14 +117,14 @@ def stack(
     rows = np.arange(len(frames))
     if counts.max() > 1:
         if duplicates == "raise":
-            raise StackError(f"{_no_grid(len(frames), asked)}: {_crowded(counts)}. {way_out(frames, ranked)}")
+            raise StackError(f"{no_grid(len(frames), asked)}: {crowded(counts)}. {way_out(frames, ranked)}")
         order = order_frames(frames)
         rows = order[np.unique(ids[order], return_index=True)[1]]
     if len(used) < points and missing == "raise":
         ranked = _rank_one(ranked, rows) or _refuse_gaps(asked, ranked, ids)
         ids, points = grid_points(ranked, len(frames))
     if points > MOST_POINTS:
-        raise StackError(f"{_no_grid(len(frames), asked)}: it has {points} points. Name other dims, or fewer")
+        raise StackError(f"{no_grid(len(frames), asked)}: it has {points} points. Name other dims, or fewer")
     table = np.full(points, -1, np.intp)
     table[ids[rows]] = rows
     return _grid(ranked, table.reshape([len(dim.values) for dim in ranked]), asked)
@@ -153,41 +157,17 @@ def fewest_dims(codes: IndexArray) -> tuple[tuple[int, ...], IndexArray]:
     return tuple(axes), codes
 
 
-def infer_dims(frames: "Frames") -> tuple[str, ...]:
-    """Choose dims where the choice is plain.
-
-    Returns
-    -------
-    tuple of str
-        ``("slice",)`` for frames of one orientation, each at its own position; ``("frame",)`` where no frame has a
-        position.
+def check_options(missing: str, duplicates: str) -> None:
+    """Refuse what `missing` and `duplicates` cannot be.
 
     Raises
     ------
-    StackError
-        If the choice isn't plain. The text lists the tags that vary, and what to type.
+    ValueError
+        With what they can be.
     """
-    located = locate(frames)
-    if np.isnan(located).all():
-        return ("frame",)
-    if np.isnan(located).any():
-        count = int(np.isnan(located).sum())
-        reason = f"{count} of {len(frames)} frames have no ImagePositionPatient and ImageOrientationPatient"
-        raise StackError(f"{reason}. {_varying(frames)}: try dims=('InstanceNumber',)")
-    if len(orientations(frames)) > 1:
-        reason = f"{len(frames)} frames lie in {len(orientations(frames))} orientations"
-        raise StackError(f"{reason}. {_varying(frames)}: try dims=('InstanceNumber',)")
-    slices = resolve(frames, "slice")
-    counts = np.bincount(slices.codes)
-    if counts.max() > 1:
-        reason = f"{_no_grid(len(frames), [slices])}: {_crowded(counts)}"
-        raise StackError(f"{reason}. {_varying(frames)}. {way_out(frames, [slices])}")
-    return ("slice",)
-
-
-def _check_option(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name}={value!r}; expected {' or '.join(map(repr, allowed))}")
+    for name, value, allowed in (("missing", missing, "fill"), ("duplicates", duplicates, "first")):
+        if value not in ("raise", allowed):
+            raise ValueError(f"{name}={value!r}; expected 'raise' or {allowed!r}")
 
 
 def _check_values(frames: "Frames", dims: Sequence[Dim]) -> None:
@@ -205,7 +185,7 @@ def _check_values(frames: "Frames", dims: Sequence[Dim]) -> None:
             asked = [*map(shown, dims[:i]), "?", *map(shown, dims[i + 1 :])]
             tries = [f"dims={tuple(other if name == '?' else name for name in asked)}" for other in others]
             raise StackError(f"{text}: try {' or '.join(tries)}")
-        raise StackError(f"{text}. {_varying(frames)}: try dims without {dim.name}")
+        raise StackError(f"{text}. {varying(frames)}: try dims without {dim.name}")
 
 
 def _rank_asked(dims: Sequence[Dim], count: int) -> list[Dim]:
@@ -262,18 +242,6 @@ def _look_up(values: NDArray[Any], codes: IndexArray) -> NDArray[Any]:
     return found
 
 
-def _no_grid(count: int, dims: Sequence[Dim]) -> str:
-    return f"{count} frames do not fill a grid along {tuple(map(shown, dims))}"
-
-
-def _crowded(counts: IndexArray) -> str:
-    """Say how many positions hold how many frames."""
-    kinds, times = np.unique(counts[counts > 1], return_counts=True)
-    order = np.argsort(-times, kind="stable")[:_MOST_SHOWN]
-    parts = [f"{times[i]} {_plural('position', times[i])} {_verb('hold', times[i])} {kinds[i]} frames" for i in order]
-    return ", ".join(parts) + (" and others more" if len(kinds) > _MOST_SHOWN else "")
-
-
 def _refuse_gaps(asked: Sequence[Dim], dims: Sequence[Dim], ids: IndexArray) -> NoReturn:
     """Raise the error that says how many points have no frame, and where the first are."""
     used = np.unique(ids)
@@ -284,7 +252,7 @@ def _refuse_gaps(asked: Sequence[Dim], dims: Sequence[Dim], ids: IndexArray) -> 
     where = ", ".join(_at(dims, index) for index in first.tolist()) + (", ..." if lacking > len(first) else "")
     shape = "x".join(str(len(dim.values)) for dim in dims)
     raise StackError(
-        f"{_no_grid(len(ids), asked)}: {lacking} of {shape} positions {_verb('hold', lacking)} no frame, at {where}. "
+        f"{no_grid(len(ids), asked)}: {lacking} of {shape} positions {verb('hold', lacking)} no frame, at {where}. "
         "Try missing='fill' to have NaN there"
     )
 
@@ -296,28 +264,3 @@ def _at(dims: Sequence[Dim], point: int) -> str:
         point, index = divmod(point, len(dim.values))
         parts.insert(0, f"{shown(dim)}={dim.values[index].item()!r}")
     return f"({', '.join(parts)})"
-
-
-def _varying(frames: "Frames") -> str:
-    """List the tags that vary, those with the fewest values first."""
-    found = []
-    for tag in frames.tags():
-        # File meta information and private elements say little to a reader.
-        if tag >> 16 == _FILE_META or tag >> 16 & 1 or is_long(frames, tag):
-            continue
-        count = len(frames.column(tag)[0])
-        if count > 1 and tag not in (POSITION, ORIENTATION, INSTANCE_NUMBER):
-            found.append((count, name_of(tag)))
-    shortest = sorted(found)[:_MOST_NAMES]
-    listed = ", ".join(f"{name} ({count} values)" for count, name in shortest)
-    return (
-        f"The tags that vary are {listed}" + (", ..." if len(found) > _MOST_NAMES else "") if found else "No tag varies"
-    )
-
-
-def _plural(noun: str, count: int) -> str:
-    return noun if count == 1 else noun + "s"
-
-
-def _verb(verb: str, count: int) -> str:
-    return verb + "s" if count == 1 else verb
