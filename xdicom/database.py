@@ -16,7 +16,7 @@ from . import derive, transfer
 from .array import to_dataarray
 from .conditions import matching_rows, nothing_matches
 from .display import Progress
-from .errors import EditError, RecordError, StackError
+from .errors import EditError, StackError
 from .frames import Frames
 from .imagery import refuse_part_of_picture
 from .placement import affine_of
