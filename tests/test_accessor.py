@@ -8,6 +8,7 @@ import dask.array
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from factories import make_series
 from fake_table import FakeFrames
 from hypothesis import given, settings
@@ -105,11 +106,20 @@ steps = st.one_of(
     st.tuples(st.just("transpose"), st.permutations(["slice", "row", "column"]), st.none()),
     st.tuples(st.just("sortby"), spatial, st.booleans()),
     st.tuples(
-        st.sampled_from(["arithmetic", "map_blocks", "groupby", "astype", "where", "concat", "sel", "no attrs"]),
+        st.sampled_from(
+            ["arithmetic", "map_blocks", "groupby", "astype", "where", "concat", "sel", "no attrs", "zarr"]
+        ),
         spatial,
         st.none(),
     ),
 )
+
+
+def through_zarr(da):
+    """Return an array that was written and read again."""
+    store = zarr.storage.MemoryStore()
+    da.to_dataset(name="pixels").to_zarr(store, consolidated=False)
+    return xr.open_zarr(store, consolidated=False)["pixels"].load()
 
 
 ANYWHERE = {
@@ -119,6 +129,7 @@ ANYWHERE = {
     "astype": lambda da, dim, how: da.astype(np.float64).clip(-1e9, 1e9),
     "where": lambda da, dim, how: da.where(da > -1e9),
     "no attrs": lambda da, dim, how: da.drop_attrs(),
+    "zarr": lambda da, dim, how: through_zarr(da),
 }
 ALONG = {
     "sel": lambda da, dim, how: da.sel({dim: da[dim].values[::2]}),
@@ -239,6 +250,23 @@ def test_arithmetic_of_two_geometries_has_none():
     assert difference.sizes["slice"] == len(REGULAR)
     with pytest.raises(GeometryError, match="arithmetic drops what differs"):
         difference.dicom.affine  # noqa: B018
+
+
+def test_the_first_slice_is_subtracted_without_its_place():
+    """With drop=True the difference keeps the geometry, without it the error says how."""
+    da = volume()
+    np.testing.assert_array_equal((da - da.isel(slice=0, drop=True)).dicom.affine, da.dicom.affine)
+    with pytest.raises(GeometryError, match="drop=True"):
+        (da - da.isel(slice=0)).dicom.affine  # noqa: B018
+
+
+def test_points_have_world_coordinates_and_no_affine():
+    """Points picked one by one lie along no row and no stack; each keeps its place."""
+    points = xr.DataArray([0, 1, 2], dims="point")
+    arrays = [da.isel(slice=points, row=points) for da in volumes()]
+    check_world(arrays)
+    with pytest.raises(GeometryError, match="row is along"):
+        arrays[0].dicom.affine  # noqa: B018
 
 
 def test_stacks_of_two_geometries_side_by_side_have_no_affine():

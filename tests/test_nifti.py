@@ -1,11 +1,12 @@
 """Facts about series as NIfTI files: what is made under which names, and what is not and why."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from factories import make_report, make_series
+from factories import AXIAL, make_report, make_series
 
 import xdicom
 from xdicom.cli import main
@@ -129,6 +130,34 @@ def test_stacks_with_a_gap_are_left_out_with_the_way_out(tmp_path):
     (left,) = done.left_out
     assert "to_regular()" in left.reason
     assert left.is_image
+
+
+def test_stacks_of_one_series_have_files_of_their_own(tmp_path):
+    """Localizers in two planes make two images."""
+    folder = tmp_path / "scan"
+    for name, layout in (("a", AXIAL), ("b", replace(AXIAL, column_direction=(0.0, 0.0, -1.0)))):
+        make_series(
+            folder, name=name, layout=layout, SeriesInstanceUID="1.2.3", SeriesNumber=1, SeriesDescription="loc"
+        )
+    with xdicom.database(folder) as db:
+        done = export_nifti([db], tmp_path / "out")
+        assert len(db.series()) == 1
+        assert db.status() == []
+    assert sorted(made.files[0] for made in done.made) == ["1_loc_stack1.nii.gz", "1_loc_stack2.nii.gz"]
+    assert done.left_out == []
+
+
+def test_quantities_have_files_of_their_own(tmp_path):
+    """Magnitude and phase, each at two echo times, make two images of four dims."""
+    dims = {"ImageType": [["ORIGINAL", "PRIMARY", "M"], ["ORIGINAL", "PRIMARY", "P"]], "EchoTime": [5.0, 10.0]}
+    make_series(tmp_path / "scan", dims=dims, SeriesNumber=1, SeriesDescription="field")
+    with xdicom.database(tmp_path / "scan") as db:
+        done = export_nifti([db], tmp_path / "out")
+    assert [made.files[0] for made in done.made] == ["1_field_magnitude.nii.gz", "1_field_phase.nii.gz"]
+    assert [made.shape for made in done.made] == [(5, 6, 3, 2)] * 2
+    about = json.loads((tmp_path / "out" / "1_field_phase.json").read_text(encoding="utf-8"))
+    assert about["ImageType"] == ["ORIGINAL", "PRIMARY", "P"]
+    assert about["Dims"] == ["column", "row", "slice", "EchoTime"]
 
 
 def test_damaged_pixels_leave_no_file(tmp_path):
