@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import xdicom
 from xdicom.array import to_dataarray
-from xdicom.errors import EditError, GeometryError
+from xdicom.errors import EditError, GeometryError, TagValueError
 from xdicom.stack import stack
 
 ROWS, COLUMNS = 6, 8
@@ -379,6 +379,45 @@ def test_new_series_without_source_joins_its_study(scan):
     """Where the source is not told, the study in the attributes is joined."""
     da = scan.series()[0].to_xarray(dims=("EchoTime", "slice")).drop_vars("source_series")
     assert da.dicom.to_series(scan).study == scan.studies()[0]
+    del da.attrs["dicom_header"]
+    assert da.dicom.to_series(scan).study == scan.studies()[0]
+
+
+def test_new_series_elsewhere_has_the_patient_and_study_of_its_header(scan):
+    """In another database the array makes the patient and study that it came from, with its parameters."""
+    source = scan.series()[0]
+    da = source.to_xarray(dims=("EchoTime", "slice"))
+    with xdicom.database() as other:
+        made = (da * 2).dicom.to_series(other, SeriesDescription="twice")
+        assert (made.patient.key, made.study.key) == (source.patient.key, source.study.key)
+        assert (made.PatientName, made.RepetitionTime, made.SeriesDescription) == ("Bond", 100.0, "twice")
+        assert made.SeriesInstanceUID != source.SeriesInstanceUID
+        np.testing.assert_array_equal(made.to_xarray(dims=("EchoTime", "slice")), da * 2)
+
+
+def test_new_series_elsewhere_leaves_nothing_where_its_tags_do_not_fit(scan):
+    """A value that its tag cannot hold raises, and no series is left."""
+    da = scan.series()[0].to_xarray(dims=("EchoTime", "slice"))
+    with xdicom.database() as other:
+        with pytest.raises(TagValueError):
+            da.dicom.to_series(other, EchoTime="long")
+        assert other.series() == []
+
+
+def test_text_of_zarr_chooses_the_headers(tmp_path):
+    """Magnitude and phase that went through Zarr get the headers of magnitude and phase."""
+    dims = {"ImageType": [["ORIGINAL", "PRIMARY", "M"], ["ORIGINAL", "PRIMARY", "P"]]}
+
+    def number(ds, index):
+        ds.EchoNumbers = 1 + index // 3
+
+    make_series(tmp_path / "scan", dims=dims, change=number)
+    with xdicom.database(tmp_path / "scan") as db:
+        da = db.series()[0].to_xarray(dims=("image_type", "slice")).drop_vars(["EchoNumbers", "ImageType"])
+        turned = through_zarr(da).isel(image_type=slice(None, None, -1))
+        made = turned.dicom.to_series(db)
+        table = made.to_pandas("EchoNumbers", "image_type")
+        assert set(map(tuple, table.values.tolist())) == {(1, "MAGNITUDE"), (2, "PHASE")}
 
 
 def test_new_series_from_nowhere_has_a_new_patient(scan):
@@ -414,7 +453,7 @@ def test_array_is_saved_as_files(scan, tmp_path):
         back = series.to_xarray(dims=("EchoTime", "slice"))
         np.testing.assert_array_equal(back, da + 1)
         np.testing.assert_allclose(back.dicom.affine, da.dicom.affine, atol=1e-6)
-        assert series.SeriesDescription == "plus one"
+        assert (series.SeriesDescription, series.PatientName) == ("plus one", "Bond")
     assert scan.status() == []
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from . import create, quantise, tags
 from .columns import ENCODING, STAGED, Column, Known
+from .coordinates import MOST_CHARACTERS
 from .dims import RANKED, SLICE_DIMS, STACK_DIMS
 from .edits import inline
 from .errors import EditError
@@ -226,7 +227,10 @@ def computed(
 
 
 def in_order(array: xr.DataArray) -> tuple[xr.DataArray, tuple[str, ...]]:
-    """Return the array with row, column and sample last, and the names of its other dims."""
+    """Return the array with row, column and sample last, and the names of its other dims.
+
+    Coordinates of short text are numpy's fixed-length ones, however a file had them.
+    """
     names = [str(dim) for dim in array.dims]
     if "row" not in names or "column" not in names:
         raise EditError(f"the array has dims {tuple(names)}; expected 'row' and 'column' among them")
@@ -238,7 +242,16 @@ def in_order(array: xr.DataArray) -> tuple[xr.DataArray, tuple[str, ...]]:
     lead = tuple(name for name in names if name not in last)
     if not lead:
         array, lead = array.expand_dims("frame"), ("frame",)
-    return array.transpose(*lead, *last), lead
+    return _with_plain_text(array).transpose(*lead, *last), lead
+
+
+def _with_plain_text(array: xr.DataArray) -> xr.DataArray:
+    texts = {
+        name: (coord.dims, np.array(coord.values.tolist(), str))
+        for name, coord in array.coords.items()
+        if coord.dtype.kind in "OT" and max(map(len, map(str, coord.values.flat)), default=0) <= MOST_CHARACTERS
+    }
+    return array.assign_coords(texts)
 
 
 def _source_frames(store: Store, key: SeriesKey, array: xr.DataArray) -> Frames | None:
