@@ -441,7 +441,7 @@ class Series(_BelowDatabase):
         EditError
             If shapes and coords disagree, the array does not fit the series' images, or DICOM cannot hold it.
         """
-        self.set_xarray(derive.as_dataarray(array, dims, coords), **options)
+        self.set_xarray(as_dataarray(array, dims, coords), **options)
 
 
 def _matches(store: Store, key: tuple[str, ...], conditions: dict[str, Any]) -> bool:

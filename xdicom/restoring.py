@@ -7,8 +7,9 @@ import numpy as np
 import xarray as xr
 
 from .archived import Header, as_template, headers_of, shared_header
-from .derive import Limits, Plan, computed, fill_series, in_order
+from .derive import Limits, Plan, computed, fill_series
 from .errors import EditError
+from .labelling import in_order
 from .modules import PATIENT_TAGS, STUDY_TAGS
 from .naming import new_uid
 from .replacing import plan_of
