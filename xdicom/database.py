@@ -19,6 +19,7 @@ from .display import Progress
 from .errors import EditError, RecordError, StackError
 from .frames import Frames
 from .imagery import refuse_part_of_picture
+from .labelling import as_dataarray
 from .placement import affine_of
 from .plotting import plot
 from .records import Record
