@@ -101,8 +101,8 @@ class DicomAccessor:
         -------
         nibabel.Nifti1Image
             Axes ``(column, row, slice, *others)``: a dim that is time comes first of the others, else they are in the
-            order of the array. The affine leads to RAS mm. Zooms are in mm, and in seconds along time where its steps are
-            known and equal. Colour of 8 bits is RGB24.
+            order of the array. The affine leads to RAS mm. Zooms are in mm, and in seconds along time where its steps
+            are known and equal. Colour of 8 bits is RGB24.
 
         Raises
         ------
