@@ -73,6 +73,10 @@ def _pictures(series: list[Series], target: Path, options: argparse.Namespace) -
     return _one_file_each(series, target, options, ".png", lambda each, path: each.plot().savefig(path, format="png"))
 
 
+def _zarr(series: list[Series], target: Path, options: argparse.Namespace) -> _Outcome:
+    return _one_file_each(series, target, options, ".zarr", lambda each, path: each.to_zarr(path))
+
+
 def _one_file_each(
     series: list[Series],
     target: Path,
@@ -80,7 +84,7 @@ def _one_file_each(
     suffix: str,
     write: Callable[[Series, Path], None],
 ) -> _Outcome:
-    """Write a file a series, named by its number and description, and by its UID where that is needed."""
+    """Write a file, or a store, a series, named by its number and description, and by its UID where that is needed."""
     paths: dict[str, Path] = {}
     used: set[str] = set()
     for each in series:
@@ -112,5 +116,6 @@ WRITERS: dict[str, Callable[[list[Series], Path, argparse.Namespace], _Outcome]]
     "dicom": _dicom,
     "nifti": _nifti,
     "png": _pictures,
+    "zarr": _zarr,
 }
 """What writes series into a folder, by format."""
