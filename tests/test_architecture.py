@@ -23,13 +23,14 @@ ORDER = """
     decoders pixels instance folder replaced locations quantise modules overlay dicomjson pixelmodule placing splice
     -- one folder
     imagery frames scaling imagetypes attributes conditions naming tables packing scan lone rows parallel seriestables
-    catalog copying identity overlays staging zarrmeta editing edits layers changes setting lock flushing journal
+    catalog copying identity overlays staging zarrmeta editing edits layers changes setting lock flushing
+    freeing journal
     works
     -- arrays
     dims quantities alike advice stack infer placement coordinates array indexed planes slabs resample regular
     likeness conversion sidecar
     -- faces
-    create access store derive replacing transfer saving export
+    create labelling access store derive replacing transfer saving export
     -- what people see
     display montage plotting
     -- records
@@ -75,6 +76,7 @@ TESTED_WITH = {
     "identity": "edits",
     "imagery": "frames",
     "imagetypes": "attributes",
+    "labelling": "derive",
     "layers": "database",
     "lone": "backend",
     "modules": "derive",
