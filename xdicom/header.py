@@ -131,24 +131,15 @@ class Header:
         yield from self.tail
 
 
-<<<<<<< HEAD
-def read_header(source: Source, ahead: int = WINDOW) -> Header:
-=======
 def read_header(source: Source, window: int = WINDOW) -> Header:
->>>>>>> main
     """Locate the elements and the pixels of one file.
 
     Parameters
     ----------
     source
         An open file.
-<<<<<<< HEAD
-    ahead
-        How many bytes are read at first: where it is known how long the header is, it is walked once.
-=======
     window
         How many bytes to read at first.
->>>>>>> main
 
     Returns
     -------
@@ -163,11 +154,7 @@ def read_header(source: Source, window: int = WINDOW) -> Header:
     """
     if source.stamp.size == 0:
         raise NotDicomError("the file is empty")
-<<<<<<< HEAD
-    buffer = source.read(0, max(ahead, WINDOW))
-=======
     buffer = source.read(0, window)
->>>>>>> main
     has_prefix = buffer[128:132] == b"DICM"
     if not has_prefix and not _looks_like_dicom(buffer):
         raise NotDicomError("there is no DICOM prefix at byte 128 and no element at byte 0")

@@ -18,7 +18,7 @@ from .columns import ENCODING, Known, Raw, Ref
 from .errors import BrokenFileError, NotDicomError
 from .formats import NATIVE
 from .groups import FRAME_GROUPS, SHARED_GROUPS
-from .header import Header, read_header
+from .header import WINDOW, Header, read_header
 from .instance import (
     NUMBER_OF_FRAMES,
     Instance,
@@ -270,7 +270,7 @@ class Scanner:
         try:
             with Source(self._places[opened.file]) as source:
                 outcome = self.outcomes[opened.file] = Outcome(source.stamp)
-                header = read_header(source, len(opened.buffer))
+                header = read_header(source, max(WINDOW, len(opened.buffer)))
                 instance = read_instance(header)
         except NotDicomError as error:
             outcome.status, outcome.problems = "skipped", [str(error)]
