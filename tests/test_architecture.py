@@ -19,11 +19,10 @@ ORDER = """
     -- values: know no file
     charsets strings values keywords decoding encoding tags geometry columns selection
     -- one file
-    source walker writer explicit runs header layouts groups csa vendors codestream colour formats rescale
-    decoders
-    pixels instance folder replaced locations quantise modules overlay dicomjson pixelmodule placing splice
+    source walker writer explicit runs header layouts groups csa vendors codestream colour formats rescale scales
+    decoders pixels instance folder replaced locations quantise modules overlay dicomjson pixelmodule placing splice
     -- one folder
-    imagery frames imagetypes attributes conditions naming tables packing scan lone rows parallel seriestables
+    imagery frames scaling imagetypes attributes conditions naming tables packing scan lone rows parallel seriestables
     catalog copying identity overlays staging zarrmeta editing edits layers changes setting lock flushing journal
     works
     -- arrays
@@ -32,9 +31,9 @@ ORDER = """
     -- faces
     create access store derive replacing transfer saving export
     -- what people see
-    display montage plotting
+    display montage plotting pictures
     -- records
-    reading outline trees archived zarrs restoring thumbnail notebook records database creation
+    reading outline trees archived zarrs restoring thumbnail notebook csvs pngs exporting records database creation
     newseries apply backend accessor nifti wrappers
     -- the demo and the command
     confidentiality anonymise relaxation phantom phantomstudy anglesets demo
@@ -47,7 +46,7 @@ RESTRICTED = {
     "sqlite3": ({"catalog", "edits"}, "anywhere"),
     "zarr": ({"edits", "staging", "pixels", "export"}, "anywhere"),
     "scipy": ({"resample", "apply", "wrappers"}, "anywhere"),
-    "matplotlib": ({"attributes", "montage", "plotting", "export"}, "function"),
+    "matplotlib": ({"attributes", "montage", "pictures", "plotting", "export"}, "function"),
     "imagecodecs": ({"decoders"}, "function"),
     "jpeg_ls": ({"decoders"}, "function"),
     "openjpeg": ({"decoders"}, "function"),
@@ -72,6 +71,7 @@ TESTED_WITH = {
     "cli_words": "cli",
     "columns": "tables",
     "errors": "stack",
+    "exporting": "csvs",
     "flushing": "journal",
     "identity": "edits",
     "imagery": "frames",

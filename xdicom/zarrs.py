@@ -14,6 +14,7 @@ import xarray as xr
 
 from .archived import image_dataset, other_dataset
 from .errors import RecordError, SaveError
+from .frames import Frames
 from .indexed import FRAME_DIMS
 from .trees import PIXELS, Arranging, Tables, tree_datasets
 from .writer import flush_directory
@@ -54,6 +55,8 @@ def write_store(
     StackError, PixelError
         If the frames of the one series fill no grid, or cannot be read.
     """
+    if not tables:
+        Frames.empty().check_pixels()  # which says what to do
     target = Path(path).absolute()
     if os.path.lexists(target):
         raise SaveError(f"{str(target)!r} is there already, and nothing is replaced: give another path")
