@@ -23,7 +23,8 @@ ORDER = """
     decoders pixels instance folder replaced locations quantise modules overlay dicomjson pixelmodule placing splice
     -- one folder
     imagery frames scaling imagetypes attributes conditions naming tables packing scan lone rows parallel seriestables
-    catalog copying identity overlays staging zarrmeta editing edits layers changes setting lock flushing journal
+    catalog copying identity overlays staging zarrmeta editing edits layers changes setting lock flushing
+    freeing journal
     works
     -- arrays
     dims quantities alike advice stack infer placement coordinates array indexed planes slabs resample regular

@@ -19,7 +19,7 @@ from .errors import CatalogError
 from .folder import is_network, list_files, private_folder
 from .frames import Frames
 from .instance import INSTANCE_UID
-from .parallel import scan_files
+from .parallel import Scan, scan_files
 from .scan import Outcome, SeriesKey
 from .seriestables import SeriesTables
 from .source import Stamp
@@ -250,16 +250,17 @@ class Catalog:
 
     # -- filling
 
-    def scan_again(self, paths: Sequence[bytes]) -> tuple[list[bytes], dict[SeriesKey, Table], dict[int, Outcome]]:
-        """Read some files anew, for `store_again`; those that are gone are left out."""
-        there = [path for path in paths if os.path.lexists(os.path.join(self.root_bytes, path))]
-        return there, *scan_files(self.root_bytes, there)
+    def scan_again(self, paths: Sequence[bytes], places: Sequence[bytes] | None = None) -> Scan:
+        """Read files anew for `store_again`, without those that are gone; `places`: where they are, if elsewhere."""
+        if places is None:
+            paths = [path for path in paths if os.path.lexists(os.path.join(self.root_bytes, path))]
+        return Scan(paths, *scan_files(self.root_bytes, paths, places=places))
 
     def store_again(
         self,
         connection: sqlite3.Connection,
         paths: Sequence[bytes],
-        scanned: tuple[list[bytes], dict[SeriesKey, Table], dict[int, Outcome]],
+        scanned: Scan,
     ) -> None:
         """Replace what is known of files by what was read anew, in a transaction of the caller's."""
         known = {row[0]: row[1] for row in connection.execute("SELECT path, id FROM file")}

@@ -202,7 +202,14 @@ def to_xarray(records: Sequence[Record], dims: Sequence[Any] | str | None = None
     """
     _require_series(records)
     frames = Frames.concat([record.frames() for record in records])
-    defaults = {"chunks": "auto", "rescale": True, "dtype": None, "missing": "raise", "duplicates": "raise"}
+    defaults = {
+        "chunks": "auto",
+        "rescale": True,
+        "mask_padding": False,
+        "dtype": None,
+        "missing": "raise",
+        "duplicates": "raise",
+    }
     unknown = options.keys() - defaults.keys()
     if unknown:
         raise TypeError(f"to_xarray has no option {sorted(unknown)}; there are {sorted(defaults)}")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
     from .frames import Frames
+    from .scaling import Scale
     from .stack import Grid
     from .store import Store
 
@@ -98,14 +99,15 @@ def stacked_xarray(
     dims: Sequence[Any] | str | None,
     *,
     chunks: Any,
-    rescale: bool,
+    rescale: Scale,
     dtype: DTypeLike | None,
     missing: Missing,
     duplicates: Duplicates,
+    mask_padding: bool = False,
 ) -> xr.DataArray:
     """Arrange frames as a lazy DataArray; see `Record.to_xarray`."""
     images, grid = arranged(frames, dims, missing=missing, duplicates=duplicates)
-    return lazy.to_dataarray(images, grid, chunks=chunks, rescale=rescale, dtype=dtype)
+    return lazy.to_dataarray(images, grid, chunks=chunks, rescale=rescale, mask_padding=mask_padding, dtype=dtype)
 
 
 def arranged(

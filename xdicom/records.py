@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from .catalog import Problem
     from .changes import Change
+    from .scaling import Scale
     from .setting import Setter
     from .store import Store
 
@@ -261,7 +262,8 @@ class Record(Exporting):
         dims: Sequence[Any] | str | None = None,
         *,
         chunks: Any = "auto",
-        rescale: bool = True,
+        rescale: Scale = True,
+        mask_padding: bool = False,
         dtype: DTypeLike | None = None,
         missing: Missing = "raise",
         duplicates: Duplicates = "raise",
@@ -275,7 +277,12 @@ class Record(Exporting):
         chunks
             As in `xarray.DataArray.chunk`; "auto" gives whole frames, 16 to 64 MB a chunk.
         rescale
-            Real-world values; False gives stored ones.
+            True: values by RescaleSlope and RescaleIntercept, or the Modality LUT; False: stored ones; "philips-fp":
+            the floating point values of Philips scanners, which compare between scans; "real-world", or
+            "real-world:LABEL" where there are several: by RealWorldValueMappingSequence. The choice is in the
+            attribute ``rescale``, the unit in ``units``.
+        mask_padding
+            Whether PixelPaddingValue, up to PixelPaddingRangeLimit, is NaN; the array is then one of floats.
         dtype
             By default the smallest that holds every value.
         missing
@@ -293,10 +300,17 @@ class Record(Exporting):
         StackError
             If the frames do not fill the grid, with what tells them apart and what to type.
         PixelError
-            If some frame has no pixels, or frames differ in matrix.
+            If some frame has no pixels or no such scale, or frames differ in matrix.
         """
         da = stacked_xarray(
-            self.frames(), dims, chunks=chunks, rescale=rescale, dtype=dtype, missing=missing, duplicates=duplicates
+            self.frames(),
+            dims,
+            chunks=chunks,
+            rescale=rescale,
+            mask_padding=mask_padding,
+            dtype=dtype,
+            missing=missing,
+            duplicates=duplicates,
         )
         keep_alive(da, self._store)
         return da
