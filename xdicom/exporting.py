@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from .frames import Frames
     from .reading import Duplicates, Missing
+    from .scaling import Scale
     from .store import Store
 
 
@@ -115,7 +116,8 @@ class Exporting:
         path: str | os.PathLike[str],
         dims: Sequence[Any] | str | None = None,
         *,
-        rescale: bool = True,
+        rescale: Scale = True,
+        mask_padding: bool = False,
         missing: Missing = "raise",
         duplicates: Duplicates = "raise",
     ) -> None:
@@ -127,7 +129,7 @@ class Exporting:
             A folder that does not exist. `xarray.open_zarr(path, consolidated=False)` opens that of a series;
             `xarray.open_datatree(path, engine="zarr", consolidated=False)` that of any other record, patients / studies
             / series. `xdicom.from_zarr` makes a series of it again.
-        dims, rescale, missing, duplicates
+        dims, rescale, mask_padding, missing, duplicates
             As in `to_xarray`.
 
         Raises
@@ -138,7 +140,7 @@ class Exporting:
             As in `to_xarray`, of a series; in a tree such a series is written frame by frame, or without pixels.
         """
         self._require()
-        how = Arranging(dims, rescale, None, missing, duplicates)
+        how = Arranging(dims, rescale, mask_padding, None, missing, duplicates)
         keys = self._store.keys(self._key)
         tables = [(key, table) for key in keys if (table := self._store.frames(key)) is not None]
         with Progress("writing", unit="groups") as progress:

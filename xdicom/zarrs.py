@@ -9,6 +9,7 @@ import uuid
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
@@ -140,7 +141,14 @@ def _images_in(path: str | os.PathLike[str], group: str) -> xr.DataArray | None:
     """Return the array of a group with rows and columns: the one called "pixels", else the only one."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The (codec|data type|dtype) .*Zarr (format|V)")
-        dataset = xr.open_zarr(os.fspath(path), group=group, chunks={}, consolidated=False, zarr_format=3)
+        # Units such as "seconds" are those of the values, and make no dates of them.
+        options: dict[str, Any] = {
+            "consolidated": False,
+            "zarr_format": 3,
+            "decode_times": False,
+            "decode_timedelta": False,
+        }
+        dataset = xr.open_zarr(os.fspath(path), group=group, chunks={}, **options)
     found: dict[str, xr.DataArray] = {
         str(name): da for name, da in dataset.data_vars.items() if {"row", "column"} <= set(da.dims)
     }
