@@ -30,7 +30,7 @@ ORDER = """
     dims quantities alike advice stack infer placement coordinates array indexed planes slabs resample regular
     likeness conversion sidecar
     -- faces
-    create access store derive replacing transfer saving export
+    create labelling access store derive replacing transfer saving export
     -- what people see
     display montage plotting pictures
     -- records
@@ -77,6 +77,7 @@ TESTED_WITH = {
     "identity": "edits",
     "imagery": "frames",
     "imagetypes": "attributes",
+    "labelling": "derive",
     "layers": "database",
     "lone": "backend",
     "modules": "derive",

@@ -144,7 +144,8 @@ class DicomAccessor:
         Parameters
         ----------
         database
-            Where it goes: into the study that the array came from, beside its series; else to a new patient.
+            Where it goes: into the study that the array came from, beside its series; else to the patient and study
+            that its attributes name, or to new ones.
         like
             The series that it follows, and whose headers are cloned; by default the one that the array came from.
         range

@@ -19,6 +19,7 @@ from .display import Progress
 from .errors import EditError, RecordError, StackError
 from .frames import Frames
 from .imagery import refuse_part_of_picture
+from .labelling import as_dataarray
 from .placement import affine_of
 from .plotting import plot
 from .records import Record
@@ -441,7 +442,7 @@ class Series(_BelowDatabase):
         EditError
             If shapes and coords disagree, the array does not fit the series' images, or DICOM cannot hold it.
         """
-        self.set_xarray(derive.as_dataarray(array, dims, coords), **options)
+        self.set_xarray(as_dataarray(array, dims, coords), **options)
 
 
 def _matches(store: Store, key: tuple[str, ...], conditions: dict[str, Any]) -> bool:

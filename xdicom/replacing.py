@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from . import tags
 from .columns import Known
-from .derive import Header, Limits, Plan, Spacing, computed, in_order, with_charset
+from .derive import Header, Limits, Plan, Spacing, computed, with_charset
 from .dims import RANKED, SLICE_DIMS, order_frames, resolve
 from .errors import EditError, StackError, UnknownTagError
 from .frames import Frames
 from .imagery import tiled_rows
+from .labelling import in_order
 from .likeness import changed_tags, nearest_rows
 from .naming import new_uid
 from .overlay import overlaid
