@@ -474,6 +474,14 @@ def test_export_of_nifti(echoes, tmp_path, capsys):
     assert run(capsys, *words, "--json")[0] == 2
 
 
+def test_export_of_zarr(echoes, tmp_path, capsys):
+    """A store a series, which xdicom makes a series of again."""
+    code, _, err = run(capsys, "export", echoes, "--to", "zarr", "--out", tmp_path / "out")
+    assert (code, err) == (0, "")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1 fat T1.zarr", "2 T2.zarr"]
+    assert xdicom.from_zarr(tmp_path / "out" / "2 T2.zarr").PatientID == "P2"
+
+
 def test_reports_are_left_out_of_pictures(tmp_path, capsys):
     """They are no images, so that the exit code is 0."""
     make_report(tmp_path / "in" / "a.dcm")
