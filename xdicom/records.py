@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from . import tags
+from .conditions import matching_rows, nothing_matches
 from .display import Progress
 from .errors import EditError, RecordError, SaveError, StaleError, UnknownTagError
 from .exporting import Exporting
@@ -191,10 +192,28 @@ class Record(Exporting):
         wanted = {tag for name in names for tag in tags_of(self.frames(), name)} if names else None
         self._key = self._store.restore(self._key, wanted)
 
-    def remove(self) -> None:
-        """Stage the removal of everything in the record; `save()` deletes the files, `restore()` takes it back."""
+    def remove(self, **conditions: Any) -> None:
+        """Stage the removal of everything in the record, or of some frames of it; `restore()` takes it back.
+
+        `save()` deletes the files, and writes those of which some frames stay anew, under a new SOPInstanceUID. What
+        was never saved is dropped at once.
+
+        Parameters
+        ----------
+        **conditions
+            Tags or lower_case attributes that frames to remove match: a value, a list (any of), a slice (low to high)
+            or a function.
+
+        Raises
+        ------
+        RecordError
+            If no frame matches.
+        """
         self._require()
-        self._store.remove(self._key)
+        if not conditions:
+            self._store.remove(self._key)
+        elif not self._store.remove_rows(self._key, partial(matching_rows, conditions=conditions)):
+            raise nothing_matches(self.frames(), conditions)
 
     def status(self) -> list[Change]:
         """Return each staged edit as (series, what, before, after); empty where all is saved."""
