@@ -240,7 +240,7 @@ def test_nothing_is_left_of_what_failed(axial, oblique):
     with pytest.raises(ValueError, match="order"):
         wrapped.map_to(axial, oblique, order=9)
     with pytest.raises(EditError):
-        wrapped.map_to(axial, oblique, fill=np.inf)
+        wrapped.map_to(axial, oblique, cval=np.inf)
     with pytest.raises(UnknownTagError):
         wrapped.map_to(axial, oblique, NoSuchTag=1)
     assert len(axial.study.series()) == 2

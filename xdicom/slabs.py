@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from . import geometry
-from .dims import AXES, SLICE_DIMS
+from .dims import AXES, MM_DECIMALS, SLICE_DIMS
 from .errors import GeometryError
 from .geometry import FloatArray
 from .placement import POSITION_NAME, world_coordinates
@@ -129,6 +129,40 @@ def slices_of(array: xr.DataArray) -> Slices:
 def _places(array: xr.DataArray, dim: str) -> bool:
     """Say whether the place of slices depends on a dim."""
     return dim not in ("row", "column") and any(dim in array[name].dims for name in PLACED & set(array.coords))
+
+
+def array_of(slices: Slices, thickness: FloatArray | None = None) -> xr.DataArray:
+    """Return an array that takes no memory, with the geometry coordinates of slices.
+
+    Parameters
+    ----------
+    slices
+        With a dim.
+    thickness
+        SliceThickness in mm, shape () or (n,).
+    """
+    dim = str(slices.dim)
+    coords: dict[str, Any] = {}
+    for name, size, steps in (("row", slices.rows, slices.row_step), ("column", slices.columns, slices.column_step)):
+        lengths = np.linalg.norm(steps, axis=1)
+        # Columns follow each other in the row direction.
+        other = "column" if name == "row" else "row"
+        coords[f"{name}_spacing"] = _fewest(dim, lengths)
+        coords[name] = name, np.arange(size) * lengths[0]
+        for i, axis in enumerate(AXES):
+            coords[f"{other}_direction_{axis}"] = _fewest(dim, steps[:, i] / lengths)
+    for i, axis in enumerate(AXES):
+        coords[f"{POSITION_NAME}_{axis}"] = dim, slices.origin[:, i]
+    normal = np.cross(slices.column_step[0], slices.row_step[0])
+    coords[dim] = dim, np.round(slices.origin @ (normal / np.linalg.norm(normal)), MM_DECIMALS)
+    if thickness is not None:
+        coords["SliceThickness"] = _fewest(dim, np.broadcast_to(thickness, len(slices.origin)))
+    return xr.DataArray(np.broadcast_to(np.zeros((), bool), slices.shape), coords, (dim, "row", "column"))
+
+
+def _fewest(dim: str, values: FloatArray) -> tuple[tuple[str, ...], FloatArray]:
+    """Return values along a dim as a coordinate, without the dim where they are the same all along."""
+    return ((dim,), values) if np.ptp(values) > 0 else ((), values[0])
 
 
 def thickness_of(array: xr.DataArray, dim: str | None) -> FloatArray:
@@ -363,6 +397,15 @@ def _slabs(offsets: FloatArray, thickness: FloatArray) -> tuple[FloatArray, NDAr
     reach: FloatArray = thickness / 2
     joined = np.diff(offsets[:, 0]) <= (reach[:-1] + reach[1:]) * (1 + _JOINED)
     return reach, joined
+
+
+def directions(slices: Slices) -> FloatArray:
+    """Return unit vectors in the direction of increasing slice, row and column index, shape (3, 3)."""
+    row, column = slices.row_step[0], slices.column_step[0]
+    along = slices.origin[-1] - slices.origin[0]
+    steps = np.stack([along if along.any() else np.cross(column, row), row, column])
+    units: FloatArray = steps / np.linalg.norm(steps, axis=1, keepdims=True)
+    return units
 
 
 def spacing_along(slices: Slices) -> FloatArray:

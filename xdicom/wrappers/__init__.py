@@ -1,6 +1,6 @@
 """Functions of other packages that take and return series: `from xdicom.wrappers import scipy`.
 
-Each module has the name of the package that it wraps, which is imported with it and not before.
+`scipy` is imported when it is used and not before; the other modules are parts of it.
 """
 
 import importlib
