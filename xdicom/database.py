@@ -14,9 +14,9 @@ import xarray as xr
 
 from . import derive, transfer
 from .array import to_dataarray
-from .conditions import matching_rows
+from .conditions import matching_rows, nothing_matches
 from .display import Progress
-from .errors import EditError, RecordError, StackError
+from .errors import EditError, StackError
 from .frames import Frames
 from .imagery import refuse_part_of_picture
 from .labelling import as_dataarray
@@ -268,8 +268,7 @@ class Series(_BelowDatabase):
         frames = self.frames()
         rows = np.flatnonzero(matching_rows(frames, conditions))
         if not rows.size:
-            there = {name: list(frames.unique(name))[:8] for name in conditions}
-            raise RecordError(f"no frame matches {conditions}; there are {there}")
+            raise nothing_matches(frames, conditions)
         return self._copy_of(rows)
 
     def split(self, *names: Any) -> list[Series]:
