@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import tags
-from .columns import Column, Known
+from .columns import Column, Known, distinct_pairs
 from .errors import BrokenFileError, EditError, TagValueError
 from .explicit import to_explicit
 from .frames import CHARSET, SIGNED, Frames
@@ -23,7 +23,7 @@ from .overlay import has_text_beyond_ascii
 from .scan import PATIENT_ID, SERIES_UID, STUDY_UID
 from .strings import outside
 from .tags import PrivateTag, UniqueValues
-from .vendors import IMAGE_TYPE, decides_tiles, is_tiled, owns_tiles
+from .vendors import IMAGE_TYPE, decides_tiles, hints_at_tiles, owns_tiles
 
 _SOP_CLASS = 0x00080016
 _UNDELETABLE = frozenset({PATIENT_ID, STUDY_UID, SERIES_UID, INSTANCE_UID, _SOP_CLASS})
@@ -75,7 +75,7 @@ def _refuse_moved_tiles(frames: Frames, overlay: Overlay) -> None:
     tiled = np.flatnonzero(tiled_rows(frames))
     for tag, column in overlay.items() if tiled.size else ():
         new = column.take(tiled) if column else None
-        is_type = tag == IMAGE_TYPE and not (new and all(is_tiled(raw) for _, raw in _raws(new)))
+        is_type = tag == IMAGE_TYPE and not (new and all(hints_at_tiles(tag, raw) for _, raw in _raws(new)))
         is_owner = owns_tiles(tag) and tag in frames.columns
         if (is_type or is_owner or decides_tiles(tag)) and not unchanged(frames.take(tiled), tag, new):
             raise EditError(
@@ -140,14 +140,14 @@ def unchanged(frames: Frames, tag: int, column: Column | None) -> bool:
     if column is None:
         return bool((codes < 0).all())
     new = column.all_codes(len(frames))
-    pairs = np.unique(np.stack([codes, new], axis=1), axis=0).tolist()
+    pairs, _ = distinct_pairs(codes, new)
     if any((old < 0) != (code < 0) for old, code in pairs):
         return False
     if all(old < 0 or raws[old][1] == column.values[code][1] for old, code in pairs):
         return True
     after = frames.with_columns({tag: column})
     (before, codes), (values, new) = frames.column(tag), after.column(tag)
-    pairs = np.unique(np.stack([codes, new], axis=1), axis=0).tolist()
+    pairs, _ = distinct_pairs(codes, new)
     return all(old < 0 or bool(np.all(before[old] == values[code])) for old, code in pairs)
 
 
@@ -255,12 +255,12 @@ class _Editor:
     def _distinct(self) -> tuple[list[_Context], NDArray[np.intp]]:
         """Return the contexts of the rows, and which one each has."""
         (charsets, first), (signs, second) = self._frames.column(CHARSET), self._frames.column(SIGNED)
-        pairs, inverse = np.unique(np.stack([first, second], axis=1), axis=0, return_inverse=True)
+        pairs, inverse = distinct_pairs(first, second)
         found = [
             _Context(_joined(charsets[one]) if one >= 0 else "", other >= 0 and signs[other] == 1)
-            for one, other in pairs.tolist()
+            for one, other in pairs
         ]
-        return found or [_Context("", False)], inverse.reshape(-1)
+        return found or [_Context("", False)], inverse
 
     def _lay(self, tag: int, column: Column | None) -> None:
         self._overlay[tag] = column
