@@ -6,6 +6,7 @@ How a record finds its children, and how it is made, is in `database`.
 from __future__ import annotations
 
 import difflib
+import html
 import itertools
 import os
 import warnings
@@ -14,12 +15,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from . import tags
+from .conditions import matching_rows, nothing_matches
 from .display import Progress
 from .errors import EditError, MissingPackageError, RecordError, SaveError, StaleError, UnknownTagError
 from .frames import ATTRIBUTES, Frames
+from .notebook import html_of
+from .outline import tree_of
 from .reading import Duplicates, Missing, keep_alive, stacked_ndarray, stacked_xarray
 from .saving import save_copy
 from .tags import UniqueValues
+from .trees import Arranging
+from .zarrs import write_store
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]
@@ -28,8 +34,11 @@ if TYPE_CHECKING:
 
     from .catalog import Problem
     from .changes import Change
+    from .scaling import Scale
     from .setting import Setter
     from .store import Store
+
+_MOST_SHOWN = 50  # children of one record
 
 
 class Record:
@@ -70,6 +79,21 @@ class Record:
     def __reduce__(self) -> tuple[Any, ...]:
         kind = type(self).__name__
         raise TypeError(f"a {kind} is a handle on an open database and cannot be pickled: send its to_xarray() or path")
+
+    def __repr__(self) -> str:
+        kind = type(self).__name__
+        try:
+            self._require()
+        except RecordError as error:
+            return f"<{kind}: {error}>"
+        return (f"{kind} " if self._key else "") + tree_of(self._store, self._key, limit=_MOST_SHOWN)
+
+    def _repr_html_(self) -> str:
+        try:
+            self._require()
+        except RecordError as error:
+            return html.escape(str(error))
+        return html_of(self._store, self._key)
 
     def _require(self) -> None:
         """Raise where the record is not there any more."""
@@ -170,10 +194,28 @@ class Record:
         wanted = {tag for name in names for tag in tags_of(self.frames(), name)} if names else None
         self._key = self._store.restore(self._key, wanted)
 
-    def remove(self) -> None:
-        """Stage the removal of everything in the record; `save()` deletes the files, `restore()` takes it back."""
+    def remove(self, **conditions: Any) -> None:
+        """Stage the removal of everything in the record, or of some frames of it; `restore()` takes it back.
+
+        `save()` deletes the files, and writes those of which some frames stay anew, under a new SOPInstanceUID. What
+        was never saved is dropped at once.
+
+        Parameters
+        ----------
+        **conditions
+            Tags or lower_case attributes that frames to remove match: a value, a list (any of), a slice (low to high)
+            or a function.
+
+        Raises
+        ------
+        RecordError
+            If no frame matches.
+        """
         self._require()
-        self._store.remove(self._key)
+        if not conditions:
+            self._store.remove(self._key)
+        elif not self._store.remove_rows(self._key, partial(matching_rows, conditions=conditions)):
+            raise nothing_matches(self.frames(), conditions)
 
     def status(self) -> list[Change]:
         """Return each staged edit as (series, what, before, after); empty where all is saved."""
@@ -262,7 +304,8 @@ class Record:
         dims: Sequence[Any] | str | None = None,
         *,
         chunks: Any = "auto",
-        rescale: bool = True,
+        rescale: Scale = True,
+        mask_padding: bool = False,
         dtype: DTypeLike | None = None,
         missing: Missing = "raise",
         duplicates: Duplicates = "raise",
@@ -276,7 +319,12 @@ class Record:
         chunks
             As in `xarray.DataArray.chunk`; "auto" gives whole frames, 16 to 64 MB a chunk.
         rescale
-            Real-world values; False gives stored ones.
+            True: values by RescaleSlope and RescaleIntercept, or the Modality LUT; False: stored ones; "philips-fp":
+            the floating point values of Philips scanners, which compare between scans; "real-world", or
+            "real-world:LABEL" where there are several: by RealWorldValueMappingSequence. The choice is in the
+            attribute ``rescale``, the unit in ``units``.
+        mask_padding
+            Whether PixelPaddingValue, up to PixelPaddingRangeLimit, is NaN; the array is then one of floats.
         dtype
             By default the smallest that holds every value.
         missing
@@ -294,15 +342,56 @@ class Record:
         StackError
             If the frames do not fill the grid, with what tells them apart and what to type.
         PixelError
-            If some frame has no pixels, or frames differ in matrix.
+            If some frame has no pixels or no such scale, or frames differ in matrix.
         """
         da = stacked_xarray(
-            self.frames(), dims, chunks=chunks, rescale=rescale, dtype=dtype, missing=missing, duplicates=duplicates
+            self.frames(),
+            dims,
+            chunks=chunks,
+            rescale=rescale,
+            mask_padding=mask_padding,
+            dtype=dtype,
+            missing=missing,
+            duplicates=duplicates,
         )
         keep_alive(da, self._store)
         return da
 
     # -- writing
+
+    def to_zarr(
+        self,
+        path: str | os.PathLike[str],
+        dims: Sequence[Any] | str | None = None,
+        *,
+        rescale: bool = True,
+        missing: Missing = "raise",
+        duplicates: Duplicates = "raise",
+    ) -> None:
+        """Write the record's images with all of their headers as a Zarr store, which opens without xdicom.
+
+        Parameters
+        ----------
+        path
+            A folder that does not exist. `xarray.open_zarr(path, consolidated=False)` opens that of a series;
+            `xarray.open_datatree(path, engine="zarr", consolidated=False)` that of any other record, patients / studies
+            / series. `xdicom.from_zarr` makes a series of it again.
+        dims, rescale, missing, duplicates
+            As in `to_xarray`.
+
+        Raises
+        ------
+        SaveError
+            If there is something at the path.
+        StackError, PixelError
+            As in `to_xarray`, of a series; in a tree such a series is written frame by frame, or without pixels.
+        """
+        self._require()
+        how = Arranging(dims, rescale, None, missing, duplicates)
+        keys = self._store.keys(self._key)
+        tables = [(key, table) for key in keys if (table := self._store.frames(key)) is not None]
+        with Progress("writing", unit="groups") as progress:
+            write_store(tables, path, how, is_series=len(self._key) == 3, progress=progress)
 
     def save(self, path: str | os.PathLike[str] | None = None) -> None:
         """Write the record as DICOM files into a folder, under the same UIDs.

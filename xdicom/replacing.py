@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from . import tags
 from .columns import Known
-from .derive import Header, Limits, Plan, Spacing, computed, in_order, with_charset
+from .derive import Header, Limits, Plan, Spacing, computed, with_charset
 from .dims import RANKED, SLICE_DIMS, order_frames, resolve
 from .errors import EditError, StackError, UnknownTagError
 from .frames import Frames
 from .imagery import tiled_rows
+from .labelling import in_order
 from .likeness import changed_tags, nearest_rows
 from .naming import new_uid
 from .overlay import overlaid
@@ -76,7 +77,7 @@ def replace_images(
     rows = matching_rows(images, ordered, lead)
     if (rows < 0).any() or len(rows) < len(images):
         _refuse_parts(images)
-    plan = _plan(images, ordered, lead, rows, spacing)
+    plan = plan_of(images, ordered, lead, rows, spacing)
     store.begin()
     staged = computed(store, ordered, plan, limits=limits, progress=progress)
     # Frames of one file are told apart by their numbers in it.
@@ -206,8 +207,20 @@ def _refuse_parts(images: Frames) -> None:
         )
 
 
-def _plan(images: Frames, array: xr.DataArray, lead: Sequence[str], rows: Rows, spacing: Spacing) -> Plan:
-    """Return what makes the header of each image: that of its frame, or a clone of the nearest one's."""
+def plan_of(images: Frames, array: xr.DataArray, lead: Sequence[str], rows: Rows, spacing: Spacing = None) -> Plan:
+    """Return what makes the header of each image: that of its frame, or a clone of the nearest one's.
+
+    Parameters
+    ----------
+    images
+        The frames.
+    array, lead
+        As in `matching_rows`.
+    rows
+        The row of the frame of each image of the array, -1 where it is new.
+    spacing
+        As in `replace_images`.
+    """
     is_new = rows < 0
     sources = np.where(is_new, nearest_rows(array, lead, images), rows) if is_new.any() else rows
     changes = changed_tags(array, lead, images, sources)

@@ -121,11 +121,14 @@ class Scanner:
         The folder that paths are relative to.
     paths
         The files, as bytes.
+    places
+        Where they are now, if they are not in their places yet; absolute.
     """
 
-    def __init__(self, root: bytes, paths: Sequence[bytes]) -> None:
-        self.root, self.paths = root, paths
-        self._prefix = os.path.join(root, b"")
+    def __init__(self, root: bytes, paths: Sequence[bytes], places: Sequence[bytes] | None = None) -> None:
+        self.paths = paths
+        prefix = os.path.join(root, b"")
+        self._places = [prefix + path for path in paths] if places is None else places
         self.outcomes: dict[int, Outcome] = {}
         self._series: dict[SeriesKey, TableBuilder] = {}
         self._templates: list[_Template] = []
@@ -169,7 +172,7 @@ class Scanner:
 
     def _open(self, file: int) -> _Opened | None:
         try:
-            return _Opened(file, *read_start(self._prefix + self.paths[file], self._window))
+            return _Opened(file, *read_start(self._places[file], self._window))
         except OSError as error:
             reason = f"it cannot be read: {error.strerror or error}"
             self.outcomes[file] = Outcome(Stamp(-1, -1, -1), "broken", [reason])
@@ -199,7 +202,7 @@ class Scanner:
     def _widen(self, opened: _Opened, wanted: int) -> bool:
         """Read more of a file's beginning; False where it is not the file any more that was opened."""
         try:
-            stamp, buffer = read_start(self._prefix + self.paths[opened.file], wanted)
+            stamp, buffer = read_start(self._places[opened.file], wanted)
         except OSError:
             return False
         if stamp != opened.stamp:
@@ -265,7 +268,7 @@ class Scanner:
     def _scan_alone(self, opened: _Opened) -> None:
         """Scan one file that shares no layout, or is more than one plain frame."""
         try:
-            with Source(os.path.join(self.root, self.paths[opened.file])) as source:
+            with Source(self._places[opened.file]) as source:
                 outcome = self.outcomes[opened.file] = Outcome(source.stamp)
                 header = read_header(source)
                 instance = read_instance(header)
