@@ -81,7 +81,7 @@ class Part(Record):
         """Refuse: nothing is staged in a part."""
         self._refuse("restore")
 
-    def remove(self) -> NoReturn:
+    def remove(self, **conditions: Any) -> NoReturn:
         """Refuse: a part cannot be removed by itself."""
         self._refuse("remove")
 
