@@ -25,14 +25,14 @@ ORDER = """
     imagery frames imagetypes attributes conditions naming tables packing scan lone rows parallel seriestables
     catalog copying identity overlays staging editing edits layers changes setting lock flushing journal works
     -- arrays
-    dims quantities alike advice stack infer placement coordinates array indexed planes likeness conversion
+    dims quantities alike advice stack infer splitting placement coordinates array indexed planes likeness conversion
     resample apply
     -- faces
     create access store derive replacing transfer saving export
     -- what people see
     display montage plotting outline
     -- records
-    reading trees records database creation
+    reading trees records parts database creation
     newseries backend accessor wrappers
     -- the demo and the command
     relaxation phantom phantomstudy anglesets demo
@@ -79,6 +79,7 @@ TESTED_WITH = {
     "newseries": "accessor",
     "outline": "database",
     "overlays": "edits",
+    "parts": "splitting",
     "quantities": "infer",
     "reading": "database",
     "records": "database",
