@@ -19,23 +19,25 @@ ORDER = """
     -- values: know no file
     charsets strings values keywords decoding encoding tags geometry columns selection
     -- one file
-    source walker writer explicit runs header layouts groups csa vendors codestream colour formats rescale decoders
-    pixels instance folder replaced locations quantise modules overlay dicomjson pixelmodule placing splice
+    source walker writer explicit runs header layouts groups csa vendors codestream colour formats rescale scales
+    decoders pixels instance folder replaced locations quantise modules overlay dicomjson pixelmodule placing splice
     -- one folder
-    imagery frames imagetypes attributes conditions naming tables packing scan lone rows parallel seriestables
-    catalog copying identity overlays staging editing edits layers changes setting lock flushing journal works
+    imagery frames scaling imagetypes attributes conditions naming tables packing scan lone rows parallel seriestables
+    catalog copying identity overlays staging zarrmeta editing edits layers changes setting lock flushing
+    freeing journal
+    works
     -- arrays
-    dims quantities alike advice stack infer splitting placement coordinates array indexed planes likeness conversion
-    resample apply
+    dims quantities alike advice stack infer splitting placement coordinates array indexed planes slabs resample regular
+    likeness conversion sidecar
     -- faces
-    create access store derive replacing transfer saving export
+    create labelling access store derive replacing transfer saving export
     -- what people see
-    display montage plotting outline
+    display montage plotting pictures
     -- records
-    reading trees records parts database creation
-    newseries backend accessor wrappers
+    reading outline trees archived zarrs restoring thumbnail notebook csvs pngs exporting records parts database
+    creation newseries apply backend accessor nifti wrappers
     -- the demo and the command
-    relaxation phantom phantomstudy anglesets demo
+    confidentiality anonymise relaxation phantom phantomstudy anglesets demo
     cli_words cli_output cli_read cli_edit cli_export cli
 """
 MODULES = [word for line in ORDER.splitlines() if "--" not in line for word in line.split()]
@@ -45,7 +47,7 @@ RESTRICTED = {
     "sqlite3": ({"catalog", "edits"}, "anywhere"),
     "zarr": ({"edits", "staging", "pixels", "export"}, "anywhere"),
     "scipy": ({"resample", "apply", "wrappers"}, "anywhere"),
-    "matplotlib": ({"attributes", "montage", "plotting", "export"}, "function"),
+    "matplotlib": ({"attributes", "montage", "pictures", "plotting", "export"}, "function"),
     "imagecodecs": ({"decoders"}, "function"),
     "jpeg_ls": ({"decoders"}, "function"),
     "openjpeg": ({"decoders"}, "function"),
@@ -59,6 +61,7 @@ RESTRICTED = {
 
 # Parts of a noun whose facts are tested through the whole.
 TESTED_WITH = {
+    "archived": "zarrs",
     "alike": "infer",
     "access": "lock",
     "changes": "guide",
@@ -69,21 +72,23 @@ TESTED_WITH = {
     "cli_words": "cli",
     "columns": "tables",
     "errors": "stack",
+    "exporting": "csvs",
     "flushing": "journal",
     "identity": "edits",
     "imagery": "frames",
     "imagetypes": "attributes",
+    "labelling": "derive",
     "layers": "database",
     "lone": "backend",
     "modules": "derive",
     "newseries": "accessor",
-    "outline": "database",
     "overlays": "edits",
     "parts": "splitting",
     "quantities": "infer",
     "reading": "database",
     "records": "database",
     "replaced": "journal",
+    "restoring": "zarrs",
     "rows": "saving",
     "seriestables": "catalog",
     "setting": "guide",

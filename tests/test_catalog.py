@@ -398,18 +398,27 @@ def test_any_file_name_will_do(catalog: Catalog, folder: Path, name: bytes) -> N
     path = Path(os.fsdecode(os.path.join(os.fsencode(folder), name)))
     shutil.copyfile(folder / "a" / "a_00001.dcm", path)
     catalog.rescan()
-    found = {problem.path for problem in catalog.problems()}
-    assert found == {os.fsdecode(name), "a/a_00001.dcm"}  # one SOPInstanceUID in two files
+    (problem,) = catalog.problems()  # one SOPInstanceUID in two files, of which the first by name is the good one
+    good, other = sorted([os.fsdecode(name), "a/a_00001.dcm"])
+    assert problem == (other, f"it has the same SOPInstanceUID as {good!r}")
     assert catalog.rescan().new == 0
 
 
 def test_duplicates_are_told(catalog: Catalog, folder: Path) -> None:
-    """Two files of one SOPInstanceUID are both there, with a warning on each."""
+    """Two files of one SOPInstanceUID are both there, with a warning on the second, which names the first."""
     shutil.copyfile(folder / "a" / "a_00001.dcm", folder / "a" / "copy.dcm")
     catalog.rescan()
-    reason = "another file has the same SOPInstanceUID"
-    assert catalog.problems() == [("a/a_00001.dcm", reason), ("a/copy.dcm", reason)]
+    assert catalog.problems() == [("a/copy.dcm", "it has the same SOPInstanceUID as 'a/a_00001.dcm'")]
     assert len(instances(catalog)[uid("series", "a")]) == 5
+
+
+def test_the_whole_one_of_duplicates_is_no_problem(catalog: Catalog, folder: Path) -> None:
+    """Where the first is damaged, it is told, and the copy is not."""
+    first = folder / "a" / "a_00001.dcm"
+    shutil.copyfile(first, folder / "a" / "copy.dcm")
+    first.write_bytes(first.read_bytes()[:-20])
+    catalog.rescan()
+    assert {problem.path for problem in catalog.problems()} == {"a/a_00001.dcm"}
 
 
 def test_close_may_be_called_twice(catalog: Catalog) -> None:

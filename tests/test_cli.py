@@ -6,9 +6,10 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from conftest import REPOSITORY, folder_hash
-from factories import AXIAL, make_report, make_series
+from factories import AXIAL, make_image, make_report, make_series
 from pydicom import dcmread
 
 import xdicom
@@ -440,6 +441,15 @@ def test_export_of_pictures(echoes, tmp_path, capsys):
     assert out.splitlines()[1] == f"wrote 2 T2: {tmp_path / 'out' / '2 T2.png'}"
 
 
+def test_export_for_other_programs(echoes, tmp_path, capsys):
+    """A table, a Zarr store, and a folder of pictures a series."""
+    for to, name in (("csv", "2 T2.csv"), ("zarr", "2 T2.zarr/zarr.json"), ("frames", "2 T2/00003.png")):
+        code, _, err = run(capsys, "export", echoes, "--to", to, "--out", tmp_path / to)
+        assert (code, err) == (0, "")
+        assert (tmp_path / to / name).is_file()
+        assert len(list((tmp_path / to).iterdir())) == 2
+
+
 def test_export_of_dicom(echoes, tmp_path, capsys):
     """What is staged is written too, and stays staged."""
     run(capsys, "set", echoes, "EchoTime=5", "--where", "SeriesNumber=2")
@@ -447,6 +457,37 @@ def test_export_of_dicom(echoes, tmp_path, capsys):
     found = list((tmp_path / "out").rglob("*.dcm"))
     assert [dcmread(path).EchoTime for path in found] == [5, 5, 5]
     assert run(capsys, "status", echoes)[1].startswith("1 edit")
+
+
+def test_export_of_nifti(echoes, tmp_path, capsys):
+    """An image and a sidecar a series; what has no geometry is left out and told, with exit code 1."""
+    make_image(echoes / "scan.dcm", np.ones((4, 4), "u1"), SeriesNumber=9, SeriesDescription="paper")
+    words = ["export", echoes, "--to", "nifti", "--out", tmp_path / "out"]
+    code, out, _ = run(capsys, *words, "--dry-run")
+    assert (code, (tmp_path / "out").exists()) == (1, False)
+    assert "2_T2.nii.gz: 5x6x3" in out
+    code, out, err = run(capsys, *words)
+    assert (code, err) == (1, "")
+    assert len(list((tmp_path / "out").rglob("*.nii.gz"))) == 2
+    assert len(list((tmp_path / "out").rglob("*.json"))) == 2
+    assert re.search("^left out .*paper", out, re.MULTILINE)
+    assert run(capsys, *words, "--json")[0] == 2
+
+
+def test_export_of_zarr(echoes, tmp_path, capsys):
+    """A store a series, which xdicom makes a series of again."""
+    code, _, err = run(capsys, "export", echoes, "--to", "zarr", "--out", tmp_path / "out")
+    assert (code, err) == (0, "")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1 fat T1.zarr", "2 T2.zarr"]
+    assert xdicom.from_zarr(tmp_path / "out" / "2 T2.zarr").PatientID == "P2"
+
+
+def test_reports_are_left_out_of_pictures(tmp_path, capsys):
+    """They are no images, so that the exit code is 0."""
+    make_report(tmp_path / "in" / "a.dcm")
+    code, out, _ = run(capsys, "export", tmp_path / "in", "--to", "png", "--out", tmp_path / "out")
+    assert code == 0
+    assert out.startswith("left out ")
 
 
 def test_names_of_exports_are_safe_and_differ(tmp_path, capsys):

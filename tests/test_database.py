@@ -594,7 +594,7 @@ def test_broken_and_foreign_files(tmp_path):
     database = xd.database(tmp_path)
     assert len(database.frames()) == 2
     assert [problem.path for problem in database.problems()] == ["broken.dcm"]
-    assert "2 not DICOM, 1 broken" in repr(database)
+    assert "(2 not DICOM, 1 broken: see problems())" in repr(database)
 
 
 def test_images_without_geometry(tmp_path):

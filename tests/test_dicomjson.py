@@ -15,6 +15,7 @@ from xdicom.dicomjson import from_json, to_json
 from xdicom.errors import BrokenFileError, NotDicomError
 from xdicom.lone import lone_frames
 from xdicom.rows import row_headers
+from xdicom.writer import sequence_bytes
 
 PAD = b" \0"
 
@@ -157,7 +158,15 @@ def test_other_json_is_refused(model):
 def test_nesting_is_limited():
     """Sequences in sequences without end are refused, and do not end the interpreter."""
     model = {}
-    for _ in range(400):
+    for _ in range(200):
         model = {"00081140": {"vr": "SQ", "Value": [model]}}
     with pytest.raises(BrokenFileError, match="no dataset"):
         from_json(model)
+
+
+def test_deep_sequences_come_back():
+    """A sequence that is nested deeply is told by its bytes from some depth on, and comes back."""
+    raw = b""
+    for _ in range(150):
+        raw = sequence_bytes([[(0x00081140, "SQ", raw)]])
+    assert way_back({0x00081140: ("SQ", raw)}) == {0x00081140: ("SQ", raw)}

@@ -388,7 +388,7 @@ def test_damaged_temporary_file_is_never_put_in_place(folder: Path, monkeypatch:
     class Stopped(BaseException):
         pass
 
-    def stop(self: Any, rows: Any) -> None:
+    def stop(self: Any, rows: Any, scan: Any) -> None:
         for row in rows:
             temp = Path(os.fsdecode(self._temp(row)))
             times = temp.stat()

@@ -27,9 +27,9 @@ def walked(monkeypatch):
     """Give a list of the files that were walked."""
     paths = []
 
-    def walk(source: Source) -> Header:
+    def walk(source: Source, window: int) -> Header:
         paths.append(source.path)
-        return read_header(source)
+        return read_header(source, window)
 
     monkeypatch.setattr(layouts, "read_header", walk)
     return paths

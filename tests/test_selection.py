@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xdicom.selection import Selection, selectable
+from xdicom.selection import Selection, filled, rechunked, selectable
 
 SHAPE = (4, 3, 5, 6)
 WHOLE = np.arange(np.prod(SHAPE)).reshape(SHAPE)
@@ -108,3 +108,26 @@ def test_arithmetic_and_chunks_are_dasks():
     """Beyond selecting it is any dask array."""
     lazy = (array()[1] * 2).rechunk(1).sum(axis=0)
     np.testing.assert_array_equal(lazy.compute(), (WHOLE[1] * 2).sum(axis=0))
+
+
+def test_other_chunks_of_a_selection_are_read_as_such():
+    """A selection in other chunks reads each chunk from the source; no chunk is cut out of one that was read."""
+    source = Recorder()
+    again = rechunked(array(source), ((2, 2), (1, 1, 1), (5,), (6,)))
+    np.testing.assert_array_equal(again.blocks[0, 1].compute(scheduler="synchronous"), WHOLE[:2, 1:2])
+    assert source.read == 60
+
+
+def test_other_arrays_are_rechunked_by_dask():
+    """An array that is no selection is cut and joined."""
+    again = rechunked(array() * 2, ((2, 2), (3,), (5,), (6,)))
+    assert again.chunks[0] == (2, 2)
+    np.testing.assert_array_equal(again.compute(scheduler="synchronous"), 2 * WHOLE)
+
+
+@given(st.lists(st.integers(1, 12), max_size=4), st.integers(0, 200))
+def test_filled_chunks_cover_everything_and_hold_no_more_than_allowed(sizes, room):
+    """Chunks add up to the sizes, and hold at most so many points, or one."""
+    chunks = filled(sizes, room)
+    assert [sum(along) for along in chunks] == sizes
+    assert np.prod([max(along) for along in chunks]) <= max(room, 1)

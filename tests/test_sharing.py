@@ -160,7 +160,7 @@ def half_saved(db: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     steps: list[Any] = []
     real = journal_module.Journal._put_in_place
 
-    def put(self: Any, row: Any, verify: bool) -> bool:
+    def put(self: Any, row: Any, *rest: Any) -> bool:
         if len(steps) < 4:
             steps.append(row)
             if len(steps) == 3:
@@ -168,7 +168,7 @@ def half_saved(db: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
                 thread.start()
                 thread.join(60)
                 assert not thread.is_alive(), "it waits for the save"
-        return real(self, row, verify)
+        return real(self, row, *rest)
 
     found: list[Any] = []
 
@@ -242,12 +242,12 @@ def test_edit_from_another_thread_waits_for_the_save(folder: Path, db: Any, monk
     real = journal_module.Journal._finish
     threads: list[threading.Thread] = []
 
-    def finish(self: Any, rows: Any, **options: Any) -> Any:
+    def finish(self: Any, rows: Any, *rest: Any, **options: Any) -> Any:
         if not threads:
             threads.append(threading.Thread(target=series.set, args=("ImageComments", "second")))
             threads[0].start()
             threads[0].join(0.2)
-        return real(self, rows, **options)
+        return real(self, rows, *rest, **options)
 
     monkeypatch.setattr(journal_module.Journal, "_finish", finish)
     db.save()

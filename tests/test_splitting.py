@@ -170,6 +170,7 @@ def test_splitting_stages_nothing(tmp_path):
         lambda part: part.remove(),
         lambda part: part.restore(),
         lambda part: part.save("somewhere"),
+        lambda part: part.to_zarr("somewhere"),
     ],
 )
 def test_part_is_for_reading(tmp_path, change):

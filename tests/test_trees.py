@@ -84,13 +84,28 @@ def test_objects_without_pixels_are_there(folder):
 
 
 def test_series_that_fill_no_grid_say_why(folder):
-    """A series whose frames do not fit is there with its tags and the reason, and a warning names it."""
-    for number in (1, 2):
+    """A series whose frames do not fit has them one after another, with the reason, and a warning names it."""
+    made = [
         factories.make_series(folder, slices=2, name=f"e{number}", SeriesInstanceUID="1.9", SeriesNumber=9)
+        for number in (1, 2)
+    ]
     with pytest.warns(UserWarning, match=r"1 of 5 series .*\n.*9 series e1 MR"):
-        nodes = tree_datasets(tables(folder), Arranging())
+        nodes = tree_datasets(tables(folder), Arranging(dims="slice"))
     (node,) = (node for path, node in nodes.items() if "/9 " in path)
     assert "2 positions hold 2 frames" in node.attrs["problem"]
+    assert node.pixels.dims == ("frame", "row", "column")
+    there = {image.tobytes() for series in made for image in series.stored}
+    assert {image.tobytes() for image in node.pixels.values} == there
+
+
+def test_images_that_do_not_go_together_say_why(folder):
+    """A series of images with different matrices is there with its tags and the reason."""
+    for number, shape in ((1, (6, 5)), (2, (4, 5))):
+        tags = {"SeriesInstanceUID": "1.9", "SeriesNumber": 9}
+        factories.make_series(folder, slices=2, name=f"e{number}", shape=shape, **tags)
+    with pytest.warns(UserWarning, match="shape"):
+        nodes = tree_datasets(tables(folder), Arranging())
+    (node,) = (node for path, node in nodes.items() if "/9 " in path)
     assert (dict(node.sizes), not node.data_vars) == ({"frame": 4}, True)
 
 

@@ -4,9 +4,10 @@ The modules, in the order in which data flows, are listed in docs/architecture.m
 """
 
 from . import accessor as _accessor  # noqa: F401 - it registers da.dicom
-from . import errors
+from . import errors, wrappers
+from .apply import apply
 from .attributes import register_attribute
-from .creation import as_series, database, empty, full, merge, ones, series, to_xarray, zeros
+from .creation import as_series, database, empty, from_zarr, full, merge, ones, series, to_xarray, zeros
 from .database import Database, Patient, Series, Study
 
 __version__ = "0.1.0"
@@ -16,15 +17,18 @@ __all__ = [
     "Patient",
     "Series",
     "Study",
+    "apply",
     "as_series",
     "database",
     "empty",
     "errors",
+    "from_zarr",
     "full",
     "merge",
     "ones",
     "register_attribute",
     "series",
     "to_xarray",
+    "wrappers",
     "zeros",
 ]

@@ -64,15 +64,45 @@ class DicomAccessor:
         """
         return world_coordinates(self._da)
 
+    def to_regular(self, *, step: float | None = None, order: int = 1) -> xr.DataArray:
+        """Return the array on a grid with equal steps at right angles, lazily.
+
+        Stacks with missing slices, unequal steps or a tilt have no affine, or a sheared one; on this grid they have a
+        plain one.
+
+        Parameters
+        ----------
+        step
+            Between slices, in mm. By default the smallest distance of neighbours, if all others are multiples of it, as
+            where slices are missing; else the median distance, adjusted so that the first and the last slice stay.
+        order
+            Of the spline between voxels: 1 is linear. 0 takes the nearest, as labels need it, and keeps the dtype.
+
+        Returns
+        -------
+        DataArray
+            Dims as before, slices along ``slice``. Rows and columns are those of the first slice, and more where
+            slices are shifted against it, so that nothing is cut off. NaN outside, 0 in integers by order 0.
+
+        Raises
+        ------
+        GeometryError
+            If there is no geometry, slices are not parallel or two are at one place, or there is only one.
+        """
+        # Importing xdicom does not import scipy.
+        from .regular import to_regular
+
+        return to_regular(self._da, step=step, order=order)
+
     def to_nibabel(self) -> "nibabel.Nifti1Image":
         """Return the array as a NIfTI image in memory, with its values computed.
 
         Returns
         -------
         nibabel.Nifti1Image
-            Axes (column, row, slice, *others): a dim that is time comes first of the others, else they are in the order
-            of the array. The affine leads to RAS mm. Zooms are in mm, and in seconds along time where its steps are
-            known and equal. Colour of 8 bits is RGB24.
+            Axes ``(column, row, slice, *others)``: a dim that is time comes first of the others, else they are in the
+            order of the array. The affine leads to RAS mm. Zooms are in mm, and in seconds along time where its steps
+            are known and equal. Colour of 8 bits is RGB24.
 
         Raises
         ------
@@ -89,7 +119,7 @@ class DicomAccessor:
         Returns
         -------
         SimpleITK.Image
-            Axes (column, row, slice, *others), as SimpleITK reads a NIfTI file: four dims make a 4-D image. Origin,
+            Axes ``(column, row, slice, *others)``, as SimpleITK reads a NIfTI file: four dims make a 4-D image. Origin,
             spacing and direction are LPS mm. Colour makes a vector image.
 
         Raises
@@ -114,7 +144,8 @@ class DicomAccessor:
         Parameters
         ----------
         database
-            Where it goes: into the study that the array came from, beside its series; else to a new patient.
+            Where it goes: into the study that the array came from, beside its series; else to the patient and study
+            that its attributes name, or to new ones.
         like
             The series that it follows, and whose headers are cloned; by default the one that the array came from.
         range

@@ -13,9 +13,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import DTypeLike, NDArray
 
-from .coordinates import Labels, describe
+from .coordinates import Labels, describe, unit_labels
 from .dims import SLICE_DIMS, STACK_DIMS
 from .placement import POSITION_NAME, place
+from .scaling import Scale, scaled
 from .selection import Selection, selectable
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def to_dataarray(
     grid: "Grid",
     *,
     chunks: Chunks = "auto",
-    rescale: bool = True,
+    rescale: Scale = True,
+    mask_padding: bool = False,
     dtype: DTypeLike | None = None,
 ) -> xr.DataArray:
     """Return the pixels of frames on a grid as a labelled array.
@@ -51,8 +53,8 @@ def to_dataarray(
     chunks
         "auto": whole frames, 16 to 64 MB, along the slowest dims. Or as in xarray: a dict by dim (dims that it doesn't
         name are whole), an int or a tuple. None: read now, into a numpy array.
-    rescale
-        Real-world values; False gives stored ones.
+    rescale, mask_padding
+        What the values are, see `xdicom.scaling.scaled`.
     dtype
         Of the array, in place of the smallest one that holds the values of all frames.
 
@@ -60,7 +62,8 @@ def to_dataarray(
     -------
     DataArray
         Named ``pixels``, with dims ``(*grid.dims, "row", "column"[, "sample"])``. Points without a frame are NaN. For
-        coordinates and attributes see `xdicom.placement.place` and `xdicom.coordinates.describe`.
+        coordinates and attributes see `xdicom.placement.place` and `xdicom.coordinates.describe`. The attribute
+        ``rescale`` says what the values are, and ``units`` in which unit; where that varies it is a coordinate.
 
     Raises
     ------
@@ -70,17 +73,20 @@ def to_dataarray(
         If `chunks` names a dim that isn't there, or `dtype` has no NaN where a point has no frame.
     """
     frames.check_pixels()
-    lazy = FrameArray.on_grid(frames.locations, grid, rescale=rescale, dtype=dtype)
+    values = scaled(frames, rescale, mask_padding=mask_padding)
+    lazy = FrameArray.on_grid(values.locations, grid, rescale=values.applies, dtype=dtype)
     dims = (*grid.dims, "row", "column", *(["sample"] if lazy.ndim > len(grid.dims) + 2 else []))
     placed, problem = place(frames, grid, *lazy.shape[len(grid.dims) : len(grid.dims) + 2])
     described, attrs = describe(frames, grid, placed)
     if problem:
         attrs["geometry_problem"] = problem
+    units_coord, units_attrs = unit_labels(grid, values.units, values.unit_codes)
+    attrs |= {"rescale": values.name, **units_attrs}
     if grid.reason:
         attrs["stack_reason"] = grid.reason
     # A coordinate, for arithmetic may drop attributes.
     dims_coord: Coords = {STACK_DIMS: ((), np.array(" ".join(grid.dims)))}
-    coords = {**described, **placed, **grid.coords, **dims_coord}
+    coords = {**described, **units_coord, **placed, **grid.coords, **dims_coord}
     data = lazy.read_all() if chunks is None else lazy.chunked(chunk_sizes(lazy.shape, lazy.dtype, dims, chunks))
     variables = {name: _variable(name, *coord) for name, coord in coords.items()}
     return xr.DataArray(data, variables, dims, name="pixels", attrs=attrs)

@@ -19,7 +19,7 @@ from .errors import CatalogError
 from .folder import is_network, list_files, private_folder
 from .frames import Frames
 from .instance import INSTANCE_UID
-from .parallel import scan_files
+from .parallel import Scan, scan_files
 from .scan import Outcome, SeriesKey
 from .seriestables import SeriesTables
 from .source import Stamp
@@ -250,16 +250,17 @@ class Catalog:
 
     # -- filling
 
-    def scan_again(self, paths: Sequence[bytes]) -> tuple[list[bytes], dict[SeriesKey, Table], dict[int, Outcome]]:
-        """Read some files anew, for `store_again`; those that are gone are left out."""
-        there = [path for path in paths if os.path.lexists(os.path.join(self.root_bytes, path))]
-        return there, *scan_files(self.root_bytes, there)
+    def scan_again(self, paths: Sequence[bytes], places: Sequence[bytes] | None = None) -> Scan:
+        """Read files anew for `store_again`, without those that are gone; `places`: where they are, if elsewhere."""
+        if places is None:
+            paths = [path for path in paths if os.path.lexists(os.path.join(self.root_bytes, path))]
+        return Scan(paths, *scan_files(self.root_bytes, paths, places=places))
 
     def store_again(
         self,
         connection: sqlite3.Connection,
         paths: Sequence[bytes],
-        scanned: tuple[list[bytes], dict[SeriesKey, Table], dict[int, Outcome]],
+        scanned: Scan,
     ) -> None:
         """Replace what is known of files by what was read anew, in a transaction of the caller's."""
         known = {row[0]: row[1] for row in connection.execute("SELECT path, id FROM file")}
@@ -435,7 +436,7 @@ class Catalog:
         return found + self._duplicates()
 
     def _duplicates(self) -> list[Problem]:
-        """Return the files whose SOPInstanceUID another file has too."""
+        """Return the files whose SOPInstanceUID another file has too, but for the whole one that comes first."""
         found = []
         for key in self.keys():
             frames = self.frames(key)
@@ -444,10 +445,13 @@ class Catalog:
             first = np.flatnonzero(frames.number == frames.number.min())
             codes = frames.columns[INSTANCE_UID].all_codes(len(frames))[first]
             counts = np.bincount(codes[codes >= 0], minlength=1)
-            for row, code in zip(first.tolist(), codes.tolist(), strict=True):
-                if code >= 0 and counts[code] > 1:
-                    path = os.fsdecode(frames.files.paths[frames.file[row]])
-                    found.append(Problem(path, "another file has the same SOPInstanceUID"))
+            for code in np.flatnonzero(counts > 1).tolist():
+                rows = first[codes == code]
+                paths = [os.fsdecode(frames.files.paths[file]) for file in frames.file[rows].tolist()]
+                good, *others = [
+                    path for _, path in sorted(zip((frames.offset[rows] < 0).tolist(), paths, strict=True))
+                ]
+                found += [Problem(path, f"it has the same SOPInstanceUID as {good!r}") for path in others]
         return found
 
     def damage(self) -> list[Problem]:

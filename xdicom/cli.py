@@ -30,7 +30,8 @@ _EXAMPLES = r"""examples:
   xdicom status scans                        what is staged and not saved
   xdicom save scans                          make the files say it
   xdicom restore scans EchoTime              or take it back
-  xdicom export scans --to png --out pictures
+  xdicom export scans --to png --out pictures --where "SeriesDescription=*T1*"
+  xdicom export scans --to nifti --out images   NIfTI with JSON sidecars, and what could not be made
   xdicom check scans                         problems, damage, what a crash left behind
 
 set stages, and what is staged outlives the command; files change with save only. Nothing else writes into the folder
@@ -38,8 +39,8 @@ but its .xdicom, where xdicom keeps what it read and what is staged.
 --where chooses the series that have a frame like this: a value, a pattern with * and ?, or numbers as LOW:HIGH. Of one
 tag any, of several tags all must hold. A tag is a keyword, 0018,0081, CREATOR:0019,0C or an attribute such as b_value.
 Several values are separated by a backslash.
-The exit code is 0 where all is well, 1 where scan or check lists a problem, 2 after an error, 130 after Ctrl-C and 141
-where nobody reads the output any more.
+The exit code is 0 where all is well, 1 where scan or check lists a problem or export leaves an image out, 2 after an
+error, 130 after Ctrl-C and 141 where nobody reads the output any more.
 """
 
 Command = Callable[[argparse.Namespace], int]
@@ -51,8 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 where all is well, 1 where `scan` or `check` lists a problem, 2 after an error, which is told in one line; 130
-        after Ctrl-C, 141 where nobody reads the output any more.
+        0 where all is well, 1 where `scan` or `check` lists a problem or `export` leaves an image out, 2 after an
+        error, which is told in one line; 130 after Ctrl-C, 141 where nobody reads the output any more.
     """
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -164,6 +165,7 @@ def _add_editing(commands: Any) -> None:
     restore.add_argument("tags", nargs="*", metavar="TAG", help="by default all edits")
     export.add_argument("--to", required=True, choices=sorted(cli_export.WRITERS), help="the format")
     export.add_argument("--out", required=True, metavar="FOLDER", help="another folder; nothing in it is replaced")
+    export.add_argument("--identity", action="store_true", help="nifti: say in the sidecars who was scanned, and when")
     for each in (setting, save, restore, export):
         _add_where(each)
         each.add_argument("--dry-run", action="store_true", help="only tell what would be done")

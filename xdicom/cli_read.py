@@ -16,6 +16,7 @@ from .display import Progress, human_size
 from .errors import GeometryError, XdicomError
 from .frames import Frames
 from .montage import letters
+from .outline import tree_of
 from .store import Store
 
 
@@ -56,7 +57,7 @@ def tree(options: argparse.Namespace) -> int:
         if options.json:
             say_json({"patients": [_patient(patient) for patient in db.patients()]})
         else:
-            for line in repr(db).split("\n"):
+            for line in tree_of(db._store, ()).split("\n"):
                 say(line)
     return ALL_WELL
 

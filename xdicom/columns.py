@@ -3,7 +3,7 @@
 Nothing is decoded here, and no file is known.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -72,6 +72,37 @@ class Column:
     def all_codes(self, count: int) -> NDArray[np.int32]:
         """Return one code a row, also where all are the same."""
         return np.zeros(count, np.int32) if self.codes is None else self.codes
+
+
+class LaidColumns(Mapping[int, Column]):
+    """Columns with others laid over some of them, of which None takes one away; none is unpacked or copied for that."""
+
+    def __init__(self, columns: Mapping[int, Column], changed: Mapping[int, Column | None]) -> None:
+        if isinstance(columns, LaidColumns):
+            changed = {**columns._changed, **changed}
+            columns = columns._below
+        self._below: Mapping[int, Column] = columns
+        self._changed: dict[int, Column | None] = dict(changed)
+
+    def __getitem__(self, tag: int) -> Column:
+        if tag not in self._changed:
+            return self._below[tag]
+        column = self._changed[tag]
+        if column is None:
+            raise KeyError(tag)
+        return column
+
+    def __contains__(self, tag: object) -> bool:
+        if not isinstance(tag, int) or tag not in self._changed:
+            return tag in self._below
+        return self._changed[tag] is not None
+
+    def __iter__(self) -> Iterator[int]:
+        yield from (tag for tag in self._below if tag not in self._changed)
+        yield from (tag for tag, column in self._changed.items() if column is not None)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def concat_columns(tables: Sequence[Mapping[int, Column]], counts: Sequence[int]) -> dict[int, Column]:

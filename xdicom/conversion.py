@@ -63,6 +63,11 @@ class Volume(NamedTuple):
     seconds: float | None
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the axes, colour left out."""
+        return self.array.shape[: 3 + len(self.others)]
+
+    @property
     def is_sheared(self) -> bool:
         """Whether the slices are not stacked along their normal."""
         return sheared(self.affine, self.array.shape[2])
@@ -110,17 +115,27 @@ def time_step(da: xr.DataArray, dim: str) -> float | None:
     By a clock that runs along the dim, else TemporalResolution, else RepetitionTime where a volume is taken in each
     (echo planar images in two dimensions).
     """
+    is_epi = "EP" in str(da.attrs.get("ScanningSequence", "")).split("\\") and da.attrs.get("MRAcquisitionType") == "2D"
+    repetition = _milliseconds(da.attrs.get("RepetitionTime")) if is_epi else None
+    clock = _clock_step(da, dim)
+    if clock is None:
+        return _milliseconds(da.attrs.get("TemporalResolution")) or repetition
+    if np.isnan(clock):
+        return None
+    # The clock ticks in milliseconds or seconds; a scan with pauses has a longer step.
+    return repetition if repetition and abs(clock - repetition) <= _STEADY * repetition else clock
+
+
+def _clock_step(da: xr.DataArray, dim: str) -> float | None:
+    """Return the seconds between neighbours by a clock that runs along a dim: NaN if unsteadily, None without one."""
     for name, unit in _CLOCKS.items():
         if name in da.coords and dim in da.coords[name].dims and da.sizes[dim] > 1:
             steps = np.diff(_seconds(da.coords[name], unit), axis=da.coords[name].dims.index(dim))
             steps = steps % _DAY if name.endswith("Time") and unit == 1.0 else steps
             typical = float(np.median(steps))
-            if typical > 0 and (np.abs(steps - typical) <= _STEADY * typical).all():
-                return typical
-    if "TemporalResolution" in da.attrs:
-        return _milliseconds(da.attrs["TemporalResolution"])
-    is_epi = "EP" in str(da.attrs.get("ScanningSequence", "")).split("\\") and da.attrs.get("MRAcquisitionType") == "2D"
-    return _milliseconds(da.attrs.get("RepetitionTime")) if is_epi else None
+            if typical > 0:
+                return typical if (np.abs(steps - typical) <= _STEADY * typical).all() else np.nan
+    return None
 
 
 def _milliseconds(value: object) -> float | None:
@@ -150,12 +165,29 @@ def _moment(text: str) -> float:
 
 def to_nibabel(da: xr.DataArray) -> "nibabel.Nifti1Image":
     """Return an array as a NIfTI image in memory; see `xdicom.accessor.DicomAccessor.to_nibabel`."""
+    require_nibabel()
+    return nibabel_image(volume_of(da))
+
+
+def require_nibabel() -> None:
+    """Raise MissingPackageError where nibabel is not installed."""
     try:
-        import nibabel
+        import nibabel  # noqa: F401
     except ImportError as error:
-        raise MissingPackageError("to_nibabel needs nibabel: pip install nibabel") from error
-    volume = volume_of(da)
-    colour = "sample" in da.dims
+        raise MissingPackageError("NIfTI needs nibabel: pip install nibabel") from error
+
+
+def nibabel_image(volume: Volume) -> "nibabel.Nifti1Image":
+    """Return a volume as a NIfTI image in memory, with its values computed.
+
+    Raises
+    ------
+    GeometryError
+        If it has more dims than NIfTI.
+    """
+    import nibabel
+
+    colour = "sample" in volume.array.dims
     if 3 + len(volume.others) > _MOST_NIFTI:
         raise GeometryError(
             f"NIfTI has at most {_MOST_NIFTI} dims; the array has (column, row, slice) and {volume.others}. "

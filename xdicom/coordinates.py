@@ -120,6 +120,23 @@ def _common_text(windows: NDArray[Any], axis: tuple[int, ...], **_: Any) -> NDAr
     return np.where((texts == texts[0]).all(axis=0), texts[0], "")
 
 
+def unit_labels(grid: "Grid", units: Sequence[str], codes: Codes) -> tuple["Coords", Attrs]:
+    """Return the units of the values on a grid: an attribute where all are the same, a coordinate where some differ.
+
+    Parameters
+    ----------
+    grid
+        The arrangement.
+    units, codes
+        Distinct units, and for each frame the index of its own (-1: unknown).
+    """
+    layout = Layout(grid)
+    single = layout.constant(units, codes)
+    if single is not None:
+        return {}, {"units": single}
+    return (layout.along("units", np.array(units, str), codes) if units else {}), {}
+
+
 class Layout:
     """The codes of frames laid out on a grid.
 

@@ -18,11 +18,14 @@ from .database import Database, Series
 from .display import Progress
 from .errors import RecordError
 from .frames import Frames
+from .labelling import as_slices
 from .modules import PATIENT_TAGS, STUDY_TAGS
 from .reading import keep_alive, stacked_xarray
 from .records import Record
+from .restoring import restore_series
 from .scan import SeriesKey
 from .store import Store
+from .zarrs import read_store
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -105,7 +108,7 @@ def as_series(
     """
     if dtype is not None:
         create.sop_class(dtype)
-    labelled = array if isinstance(array, xr.DataArray) else derive.as_slices(array, dims, coords)
+    labelled = array if isinstance(array, xr.DataArray) else as_slices(array, dims, coords)
     patient = {name: values.pop(name) for name in list(values) if tags.as_tag(name) in PATIENT_TAGS}
     study = {name: values.pop(name) for name in list(values) if tags.as_tag(name) in STUDY_TAGS}
     made = database().new_patient(**patient).new_study(**study).new_series(**values)
@@ -200,7 +203,14 @@ def to_xarray(records: Sequence[Record], dims: Sequence[Any] | str | None = None
     """
     _require_series(records)
     frames = Frames.concat([record.frames() for record in records])
-    defaults = {"chunks": "auto", "rescale": True, "dtype": None, "missing": "raise", "duplicates": "raise"}
+    defaults = {
+        "chunks": "auto",
+        "rescale": True,
+        "mask_padding": False,
+        "dtype": None,
+        "missing": "raise",
+        "duplicates": "raise",
+    }
     unknown = options.keys() - defaults.keys()
     if unknown:
         raise TypeError(f"to_xarray has no option {sorted(unknown)}; there are {sorted(defaults)}")
@@ -208,6 +218,39 @@ def to_xarray(records: Sequence[Record], dims: Sequence[Any] | str | None = None
     for record in records:
         keep_alive(da, record._store)
     return da
+
+
+def from_zarr(path: str | os.PathLike[str], *, group: str | None = None, database: Database | None = None) -> Series:
+    """Make a series of the images in a Zarr store, such as `Record.to_zarr` writes or `DataArray.to_zarr`.
+
+    Parameters
+    ----------
+    path
+        The store: a folder, of Zarr version 3. It may come from anywhere.
+    group
+        Of the series, where the store holds several; the error lists them.
+    database
+        Where the series is staged; by default in a new database in memory.
+
+    Returns
+    -------
+    Series
+        With the UIDs and the header that it had, where it was written by `Record.to_zarr`; else a new series, derived
+        from the header that the array brings.
+
+    Raises
+    ------
+    BrokenFileError
+        If the store is damaged, or needs what is not trusted.
+    RecordError
+        If it has no images, or several groups of them.
+    EditError
+        If the series is in the database already.
+    """
+    store = Store() if database is None else database._store
+    array = read_store(path, group)
+    with Progress("reading", unit="tasks") as progress:
+        return Series(store, restore_series(store, array, progress))
 
 
 def _require_series(records: Sequence[Record]) -> None:

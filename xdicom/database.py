@@ -13,12 +13,12 @@ import numpy as np
 import xarray as xr
 
 from . import derive, transfer
-from .conditions import matching_rows
-from .display import Progress, tree_text
-from .errors import RecordError, StackError
+from .conditions import matching_rows, nothing_matches
+from .display import Progress
+from .errors import StackError
 from .frames import Frames
 from .imagery import refuse_part_of_picture
-from .outline import node_of
+from .labelling import as_dataarray
 from .parts import Part
 from .plotting import plot
 from .reading import affine_from, readable
@@ -130,14 +130,6 @@ class Database(_AboveStudies):
         """
         return Patient(self._store, transfer.add_patient(self._store, values))
 
-    def __repr__(self) -> str:
-        counts = self._store.catalog.counts()
-        left_out = [f"{n} {what}" for n, what in ((counts.skipped, "not DICOM"), (counts.broken, "broken")) if n]
-        place = "in memory" if self._store.in_memory else str(self._store.root)
-        head = f"Database {place}" + (f" ({', '.join(left_out)}: see problems())" if left_out else "")
-        nodes = [node_of(self._store, key) for key in self._store.children(())]
-        return f"{head}\n{tree_text(nodes)}" if nodes else f"{head}\nno DICOM here"
-
 
 class _BelowDatabase(Record):
     @property
@@ -154,10 +146,6 @@ class _BelowDatabase(Record):
         """Be the copy in another store from now on; the original is removed there."""
         self.remove()
         self._store, self._key = store, key
-
-    def __repr__(self) -> str:
-        self._require()
-        return f"{type(self).__name__} {tree_text([node_of(self._store, self._key)])}"
 
 
 class Patient(_BelowDatabase, _AboveStudies):
@@ -277,8 +265,7 @@ class Series(_BelowDatabase):
         frames = self.frames()
         rows = np.flatnonzero(matching_rows(frames, conditions))
         if not rows.size:
-            there = {name: list(frames.unique(name))[:8] for name in conditions}
-            raise RecordError(f"no frame matches {conditions}; there are {there}")
+            raise nothing_matches(frames, conditions)
         return self._copy_of(frames.take(rows))
 
     def split(self, *names: Any) -> list[Part]:
@@ -457,7 +444,7 @@ class Series(_BelowDatabase):
         EditError
             If shapes and coords disagree, the array does not fit the series' images, or DICOM cannot hold it.
         """
-        self.set_xarray(derive.as_dataarray(array, dims, coords), **options)
+        self.set_xarray(as_dataarray(array, dims, coords), **options)
 
 
 def _matches(store: Store, key: tuple[str, ...], conditions: dict[str, Any]) -> bool:

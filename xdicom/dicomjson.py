@@ -6,6 +6,7 @@ Of each value it is made sure that the way back gives the same bytes, padding as
 import base64
 import binascii
 import re
+import reprlib
 import struct
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from .charsets import decode_text, encode_text
 from .errors import BrokenFileError
 from .keywords import NUMBER_CODES, VRS
-from .walker import MAX_DEPTH, sequence_items
+from .walker import sequence_items
 from .writer import Values, sequence_bytes
 
 Model = dict[str, Any]
@@ -26,6 +27,7 @@ _TEXT = _IN_CHARSET | _PLAIN
 _NAME_PARTS = ("Alphabetic", "Ideographic", "Phonetic")
 _TAG = re.compile(r"[0-9A-F]{8}")
 _PADDING = b" \0"
+_MOST_DEPTH = 50  # of sequences in sequences; deeper ones are told by their bytes
 
 
 class _UnfitError(Exception):
@@ -52,8 +54,7 @@ def to_json(elements: Values, charset: str = "") -> dict[str, Model]:
     >>> to_json({0x00181314: ("DS", b"12"), 0x00080060: ("CS", b"MR")})
     {'00080060': {'vr': 'CS', 'Value': ['MR']}, '00181314': {'vr': 'DS', 'Value': [12]}}
     """
-    charset = _charset_in(elements, charset)
-    return {f"{tag:08X}": _model(vr, raw, charset) for tag, (vr, raw) in sorted(elements.items())}
+    return _dataset(elements, charset, 0)
 
 
 def from_json(model: Mapping[str, Any], charset: str = "") -> dict[int, tuple[str, bytes]]:
@@ -74,16 +75,21 @@ def from_json(model: Mapping[str, Any], charset: str = "") -> dict[int, tuple[st
     return _elements(model, charset, 0)
 
 
+def _dataset(elements: Values, charset: str, depth: int) -> dict[str, Model]:
+    charset = _charset_in(elements, charset)
+    return {f"{tag:08X}": _model(vr, raw, charset, depth) for tag, (vr, raw) in sorted(elements.items())}
+
+
 def _charset_in(elements: Values, charset: str) -> str:
     found = elements.get(_CHARSET)
     return charset if found is None else found[1].decode("ascii", "replace").strip(" \0")
 
 
-def _model(vr: str, raw: bytes, charset: str) -> Model:
+def _model(vr: str, raw: bytes, charset: str, depth: int) -> Model:
     if not raw or (vr in _TEXT and not raw.rstrip(_PADDING)):
         return {"vr": vr}
     try:
-        values = _values(vr, raw, charset)
+        values = _values(vr, raw, charset, depth)
         if vr == "SQ" or _bytes(vr, values, charset).rstrip(_PADDING) == raw.rstrip(_PADDING):
             return {"vr": vr, "Value": values}
     except (_UnfitError, BrokenFileError, UnicodeError, ValueError, struct.error):
@@ -91,11 +97,13 @@ def _model(vr: str, raw: bytes, charset: str) -> Model:
     return {"vr": vr, "InlineBinary": base64.b64encode(raw).decode("ascii")}
 
 
-def _values(vr: str, raw: bytes, charset: str) -> list[Any]:
+def _values(vr: str, raw: bytes, charset: str, depth: int) -> list[Any]:
     """Return a value as JSON has it."""
     if vr == "SQ":
+        if depth == _MOST_DEPTH:
+            raise _UnfitError
         items = [{element.tag: (element.vr, bytes(element.raw)) for element in item} for item in _items(raw)]
-        return [to_json(item, charset) for item in items]
+        return [_dataset(item, charset, depth + 1) for item in items]
     if vr in NUMBER_CODES:
         numbers = struct.unpack(f"<{len(raw) // struct.calcsize(NUMBER_CODES[vr])}{NUMBER_CODES[vr]}", raw)
         if any(number - number != 0 for number in numbers):
@@ -136,7 +144,7 @@ def _part(vr: str, text: str) -> Any:
 
 
 def _elements(model: Any, charset: str, depth: int) -> dict[int, tuple[str, bytes]]:
-    if depth > MAX_DEPTH or not isinstance(model, Mapping):
+    if depth > _MOST_DEPTH or not isinstance(model, Mapping):
         raise BrokenFileError(f"{_shown(model)} is no dataset of DICOM JSON")
     listed = sorted(model.items(), key=lambda entry: str(entry[0]))
     charset = _stated_charset(model, charset)
@@ -197,5 +205,4 @@ def _text(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return reprlib.repr(value)

@@ -186,6 +186,8 @@ class Node:
         Size of its files in bytes.
     children
         What is below it.
+    dims
+        How its frames are arranged, such as "slice 36 x EchoTime 2 x 64 x 64".
     note
         Further remark at the end of the line, such as "unsaved".
     """
@@ -195,10 +197,11 @@ class Node:
     nbytes: int
     children: Sequence["Node"] = ()
     note: str = ""
+    dims: str = ""
 
 
 def tree_text(nodes: Sequence[Node], *, width: int = 60, limit: int | None = None) -> str:
-    """Return nodes as an indented tree, with frame counts and sizes in columns.
+    """Return nodes as an indented tree, with frame counts, sizes and dims in columns.
 
     Parameters
     ----------
@@ -222,18 +225,31 @@ def tree_text(nodes: Sequence[Node], *, width: int = 60, limit: int | None = Non
     widest = max(map(_columns, names), default=0)
     counts = [_frames(node.frames) if node else "" for _, node in rows]
     sizes = [human_size(node.nbytes) if node else "" for _, node in rows]
-    count_width, size_width = max(map(len, counts), default=0), max(map(len, sizes), default=0)
+    dims = [escape(node.dims) if node else "" for _, node in rows]
+    count_width, size_width, dims_width = (max(map(len, texts), default=0) for texts in (counts, sizes, dims))
     lines = []
-    for name, count, size, (_, node) in zip(names, counts, sizes, rows, strict=True):
+    for name, count, size, dim, (_, node) in zip(names, counts, sizes, dims, rows, strict=True):
+        arranged = f"  {dim:<{dims_width}}" if dims_width else ""
         note = f"  {escape(node.note)}" if node and node.note else ""
         filler = " " * (widest - _columns(name))
-        lines.append(f"{name}{filler}  {count:>{count_width}}  {size:>{size_width}}{note}".rstrip())
+        lines.append(f"{name}{filler}  {count:>{count_width}}  {size:>{size_width}}{arranged}{note}".rstrip())
     return "\n".join(lines)
 
 
 def _frames(count: int) -> str:
     """Return a count that lines up on the right with others."""
-    return "1 frame " if count == 1 else f"{count:,} frames"
+    return f"{count_of(count, 'frame')}{' ' if count == 1 else ''}"
+
+
+def count_of(count: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    Examples
+    --------
+    >>> count_of(1, "frame"), count_of(1200, "edit")
+    ('1 frame', '1,200 edits')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _rows(node: Node, lead: str, below: str, limit: int | None) -> Iterator[tuple[str, Node | None]]:

@@ -5,7 +5,9 @@ Which files have to is not known here.
 
 import ctypes
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from .writer import flush_directory
@@ -13,10 +15,27 @@ from .writer import flush_directory
 _SEVERAL = 8
 
 
-def flush_all(paths: Sequence[bytes], folder: Path) -> None:
-    """Flush files and the folder that they are in; many by one flush of their file system."""
-    if len(paths) > _SEVERAL and _flush_file_system(folder):
+@contextmanager
+def flushed(paths: Sequence[bytes], folder: Path) -> Iterator[None]:
+    """Flush files and the folder that they are in; where there are many, while the body runs.
+
+    Raises
+    ------
+    OSError
+        If what is in them may not be on the disk.
+    """
+    if len(paths) <= _SEVERAL:
+        _flush_each(paths, folder)
+        yield
         return
+    with ThreadPoolExecutor(1) as aside:
+        is_done = aside.submit(_flush_file_system, folder)
+        yield
+    if not is_done.result():
+        _flush_each(paths, folder)
+
+
+def _flush_each(paths: Sequence[bytes], folder: Path) -> None:
     for path in paths:
         descriptor = os.open(path, os.O_RDONLY)
         try:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import tags
-from .columns import Column, Known, Ref, concat_columns
+from .columns import Column, Known, LaidColumns, Ref, concat_columns
 from .errors import StaleError, UnknownTagError
 from .imagery import check_pixels, image_rows, locate_pixels
 from .locations import Locations
@@ -115,8 +115,7 @@ class Frames:
 
     def with_columns(self, changed: Mapping[int, Column | None]) -> "Frames":
         """Return the table with some columns replaced, or removed where None."""
-        columns = {**self.columns, **changed}
-        return replace(self, columns={tag: column for tag, column in columns.items() if column}, _decoded={})
+        return replace(self, columns=LaidColumns(self.columns, changed), _decoded={})
 
     # -- values
 

@@ -131,13 +131,15 @@ class Header:
         yield from self.tail
 
 
-def read_header(source: Source) -> Header:
+def read_header(source: Source, window: int = WINDOW) -> Header:
     """Locate the elements and the pixels of one file.
 
     Parameters
     ----------
     source
         An open file.
+    window
+        How many bytes to read at first.
 
     Returns
     -------
@@ -152,7 +154,7 @@ def read_header(source: Source) -> Header:
     """
     if source.stamp.size == 0:
         raise NotDicomError("the file is empty")
-    buffer = source.read(0, WINDOW)
+    buffer = source.read(0, window)
     has_prefix = buffer[128:132] == b"DICM"
     if not has_prefix and not _looks_like_dicom(buffer):
         raise NotDicomError("there is no DICOM prefix at byte 128 and no element at byte 0")

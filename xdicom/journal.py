@@ -12,17 +12,19 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from .catalog import Catalog
 from .edits import Edits, Layer
 from .errors import SaveError
-from .flushing import flush_all
+from .flushing import flushed
 from .folder import PRIVATE_NAME
+from .freeing import Freeing
 from .instance import uid_hash
 from .naming import inside
+from .parallel import Scan
 from .replaced import note_replaced
 from .scan import SeriesKey
 from .source import Stamp
@@ -109,7 +111,7 @@ class Journal:
         """
         ordered = sorted(works, key=lambda work: _ORDER[work.action])
         try:
-            rows = self._prepare(ordered, progress)
+            rows, scan = self._prepare(ordered, progress)
             kept = self._keep_sources(rows)
             self._commit_ready(rows, layers, kept)
         except BaseException as error:
@@ -117,7 +119,7 @@ class Journal:
             if isinstance(error, OSError) and not isinstance(error, SaveError):
                 raise SaveError(f"nothing was saved, edits are still staged: {error.strerror or error}") from error
             raise
-        failed = self._finish_surely(rows)
+        failed = self._finish_surely(rows, scan)
         if failed:
             raise SaveError(_refusal(failed, len(rows)))
 
@@ -175,49 +177,63 @@ class Journal:
 
     # -- before the point of no return
 
-    def _prepare(self, works: Sequence[Work], progress: Progress | None) -> list[_Row]:
-        """Write every new file aside, flushed, and check that each target is still the file that was scanned."""
+    def _prepare(self, works: Sequence[Work], progress: Progress | None) -> tuple[list[_Row], Scan]:
+        """Write every new file aside, flushed, and check that each target is still the file that was scanned.
+
+        Returns the files, and what a scan finds in them: what the disk does meanwhile costs no time.
+        """
         _refuse_twice(works)
         self._refuse_outside(works)
         for work in works:  # again when all is written, but who waits for nothing is told at once
             self._check_target(work)
         folders = self._make_folders(works)
-        rows = []
-        for number, work in enumerate(works):
-            rows.append(self._write(work, folders[self._device(work.path)[0]] / str(number)))
-            if progress:
-                progress(number + 1, len(works))
-        for folder in folders.values():
-            inside_it = os.path.join(os.fsencode(folder), b"")
-            temps = [self._temp(row) for row in rows if row.temp]
-            flush_all([temp for temp in temps if temp.startswith(inside_it)], folder)
-            for each in list(folder.parents)[:3]:
-                flush_directory(each)
+        rows = self._write_all(works, folders, progress)
+        temps = {row.path: self._temp(row) for row in rows if row.temp}
+        with ExitStack() as flushes:
+            for folder in set(folders.values()):
+                within = os.path.join(os.fsencode(folder), b"")
+                flushes.enter_context(flushed([temp for temp in temps.values() if temp.startswith(within)], folder))
+            scan = self._catalog.scan_again(list(temps), list(temps.values()))
+        for above in {above for folder in folders.values() for above in list(folder.parents)[:3]}:
+            flush_directory(above)
         for work in works:
             self._check_target(work)
+        return rows, scan
+
+    def _write_all(self, works: Sequence[Work], folders: Mapping[bytes, Path], progress: Progress | None) -> list[_Row]:
+        rows = []
+        names = {folder: os.path.join(os.fsencode(temporary), b"") for folder, temporary in folders.items()}
+        for number, work in enumerate(works):
+            rows.append(self._write(work, b"%b%d" % (names[os.path.dirname(work.path)], number)))
+            if progress:
+                progress(number + 1, len(works))
         return rows
 
-    def _make_folders(self, works: Sequence[Work]) -> dict[int, Path]:
-        """Make a folder for new files on each file system that they go to: no file can be moved between these."""
+    def _make_folders(self, works: Sequence[Work]) -> dict[bytes, Path]:
+        """Make a folder for new files on each file system that they go to: no file can be moved between these.
+
+        Returns these folders by those that the files go to.
+        """
         name = uuid.uuid4().hex
         found = {os.stat(self._private).st_dev: self._folder / name}
-        for device, place in {self._device(work.path) for work in works}:
+        devices = {folder: self._device(folder) for folder in {os.path.dirname(work.path) for work in works}}
+        for device, place in devices.values():
             found.setdefault(device, Path(os.fsdecode(place), PRIVATE_NAME, name))
         elsewhere = [folder for folder in found.values() if folder.parent != self._folder]
         if elsewhere:  # told before they are made, so that they are found after a crash
             self._catalog.set_property(_ELSEWHERE, " ".join(os.fsencode(folder).hex() for folder in elsewhere))
         for folder in found.values():
             folder.mkdir(mode=0o700, parents=True)
-        return found
+        return {folder: found[device] for folder, (device, _) in devices.items()}
 
-    def _device(self, path: bytes) -> tuple[int, bytes]:
-        """Return the file system that a file is or will be on, and its innermost folder that is there."""
-        place = os.path.dirname(self._target(path))
+    def _device(self, folder: bytes) -> tuple[int, bytes]:
+        """Return the file system that a folder is or will be on, and the innermost one that is there."""
+        place = self._target(folder)
         while not os.path.isdir(place):
             place = os.path.dirname(place)
         return os.stat(place).st_dev, place
 
-    def _write(self, work: Work, temp: Path) -> _Row:
+    def _write(self, work: Work, temp: bytes) -> _Row:
         if work.content is None:
             return _Row(work.path, b"", work.action, work.instance, b"", work.stamp, _NO_STAMP)
         digest, size = hashlib.blake2b(digest_size=16), 0
@@ -238,7 +254,7 @@ class Journal:
             os.close(descriptor)
         if new.size != size:
             raise SaveError(f"of {os.fsdecode(work.path)!r} {new.size} bytes were written, expected {size}")
-        name = os.fsencode(temp).removeprefix(os.path.join(self._private, b""))
+        name = temp.removeprefix(os.path.join(self._private, b""))
         return _Row(work.path, name, work.action, work.instance, digest.digest(), work.stamp, new)
 
     def _target(self, path: bytes) -> bytes:
@@ -293,11 +309,11 @@ class Journal:
 
     # -- behind it
 
-    def _finish_surely(self, rows: Sequence[_Row]) -> list[_Row]:
+    def _finish_surely(self, rows: Sequence[_Row], scan: Scan) -> list[_Row]:
         """Finish a save, again where something fails that may pass; return the files that changed outside."""
         for attempt in range(_ATTEMPTS):
             try:
-                return self._finish(rows)
+                return self._finish(rows, scan)
             except OSError as error:
                 if attempt == _ATTEMPTS - 1:
                     self._give_up(rows, error)
@@ -315,25 +331,28 @@ class Journal:
             self._sweep()
             raise SaveError(f"nothing was saved, edits are still staged: {error.strerror or error}") from error
 
-    def _finish(self, rows: Sequence[_Row], *, verify: bool = False) -> list[_Row]:
+    def _finish(self, rows: Sequence[_Row], scan: Scan | None = None, *, verify: bool = False) -> list[_Row]:
         """Put every file in place, then forget job and edits; may be done again from any point.
 
-        Files that were changed by others meanwhile are left alone and returned, and their edits stay.
+        `scan` is what is in the new files, where that is known. Files that were changed by others meanwhile are left
+        alone and returned, and their edits stay.
         """
         images = [row for row in rows if row.instance and row.action == "replace"]
         note_replaced(self._catalog.private, [(uid_hash(row.instance), row.new.mtime_ns) for row in images])
-        failed = [row for row in rows if not self._put_in_place(row, verify)]
+        with Freeing(self._catalog.root, len(rows)) as freeing:
+            failed = [row for row in rows if not self._put_in_place(row, verify, freeing)]
         for folder in sorted({each for row in rows for each in self._folders(row)}):
             if os.path.isdir(folder):
                 flush_directory(os.fsdecode(folder))
         layers = self._layers()
         paths = [row.path for row in rows]
-        scanned = self._catalog.scan_again(paths)
+        if failed or scan is None:
+            scan = self._catalog.scan_again(paths)
         with self._catalog.durably(), self._catalog.transaction() as connection:
             self._edits.settle_within(
                 connection, layers, {row.path for row in failed}, {row.instance for row in failed if row.instance}
             )
-            self._catalog.store_again(connection, paths, scanned)
+            self._catalog.store_again(connection, paths, scan)
             connection.execute("DELETE FROM job_file")
             connection.execute("DELETE FROM job_layer")
         self._edits.refresh()
@@ -364,12 +383,14 @@ class Journal:
             return "lost"
         return "ready"
 
-    def _put_in_place(self, row: _Row, verify: bool) -> bool:
+    def _put_in_place(self, row: _Row, verify: bool, freeing: Freeing) -> bool:
         """Move one file to its place, or remove it; False where it is not what it was."""
         state = self._state(row, verify=verify)
         target = self._target(row.path)
         if state != "ready":
             return state == "placed"
+        if row.action != "create":
+            freeing.hold(target)
         if row.action == "remove":
             os.unlink(target)
         elif row.action == "replace":

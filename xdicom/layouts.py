@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 
-from .header import Header, read_header
+from .header import WINDOW, Header, read_header
 from .source import Source
 from .walker import Layout
 
@@ -44,6 +44,7 @@ class Layouts:
 
     def __init__(self) -> None:
         self._by_size: dict[int, list[Template]] = {}
+        self._window = WINDOW
         self._lock = threading.Lock()
 
     def read_header(self, source: Source) -> Header:
@@ -54,13 +55,14 @@ class Layouts:
             for template in known:
                 if template.fits(buffer):
                     return Header(template.layout, buffer[: template.layout.end])
-        header = read_header(source)
+        header = read_header(source, self._window)
         if _is_shared(header):
             self._keep(Template(header.layout, header.buffer), source.stamp.size)
         return header
 
     def _keep(self, template: Template, size: int) -> None:
         with self._lock:
+            self._window = max(self._window, 2 * template.layout.end)
             if template.size == size and (len(self._by_size) < _SIZES or size in self._by_size):
                 self._by_size[size] = [template, *self._by_size.get(size, [])][:_A_SIZE]
 

@@ -17,7 +17,7 @@ from .errors import UnknownTagError
 from .frames import ATTRIBUTES, Frames
 from .geometry import FloatArray
 from .modules import PATIENT_TAGS, STUDY_TAGS
-from .planes import per_image, vector_coord
+from .planes import centres, per_image, vector_coord
 
 Changes = dict[int, Known | None]
 
@@ -65,8 +65,8 @@ def nearest_rows(array: xr.DataArray, lead: Sequence[str], template: Frames) -> 
 
     Notes
     -----
-    Position counts first, within 1e-3 mm; among those equally near, the tags that are dims or scalar coordinates count,
-    by difference. Where nothing tells frames apart, the n-th image resembles the n-th frame.
+    The place of its centre counts first, within 1e-3 mm; among those equally near, the tags that are dims or scalar
+    coordinates count, by difference. Where nothing tells frames apart, the n-th image resembles the n-th frame.
     """
     count = int(np.prod([array.sizes[name] for name in lead]))
     order = order_frames(template)
@@ -84,8 +84,7 @@ def nearest_rows(array: xr.DataArray, lead: Sequence[str], template: Frames) -> 
 
 def _terms(array: xr.DataArray, lead: Sequence[str], template: Frames) -> Iterator[_Term]:
     """Yield what tells the frames of the template apart and is known of the images, too."""
-    positions = vector_coord(array, lead, "ImagePositionPatient")
-    held = vectors(template, POSITION, 3)
+    positions, held = _places(array, lead, template)
     has_position = positions is not None and np.isfinite(held).any()
     if has_position and positions is not None and len(np.unique(held, axis=0)) > 1:
         yield _Term(positions, held, "position")
@@ -101,6 +100,16 @@ def _terms(array: xr.DataArray, lead: Sequence[str], template: Frames) -> Iterat
         elif here.dtype.kind == "U" and there.dtype.kind == "U":
             codes = np.unique(np.concatenate([here, there]), return_inverse=True)[1].astype(np.float64)
             yield _Term(codes[: len(here)], codes[len(here) :], "text")
+
+
+def _places(array: xr.DataArray, lead: Sequence[str], template: Frames) -> tuple[FloatArray | None, FloatArray]:
+    """Return where images and frames are, by their centres, else by their positions."""
+    found = centres(array, lead, template)
+    return (
+        found
+        if found is not None
+        else (vector_coord(array, lead, "ImagePositionPatient"), vectors(template, POSITION, 3))
+    )
 
 
 def _telling(array: xr.DataArray, lead: Sequence[str]) -> list[str]:

@@ -33,6 +33,7 @@ _SIDE_INCHES, _BAR_INCHES, _TICKS_INCHES = 0.3, 0.75, 0.55
 _LANDSCAPE = 1.3
 _ROOM = 0.16  # inches a character of a title needs at least, times two
 _MASK_OPACITY = 0.45
+_LEAST_INSIDE = 0.02  # share of the values that a window must tell apart
 _LETTER_STYLE: dict[str, Any] = {"color": "#ffd54a", "fontsize": 7.5, "fontweight": "bold"}
 
 
@@ -457,3 +458,26 @@ def percentiles(values: NDArray[Any]) -> tuple[float, float]:
         return 0.0, 1.0
     low, high = np.percentile(finite, (1, 99))
     return (float(low), float(high)) if high > low else (float(low), float(low) + 1.0)
+
+
+def scale(values: NDArray[Any], window: tuple[float, float] | None) -> tuple[float, float]:
+    """Return a window that tells values apart.
+
+    Parameters
+    ----------
+    values
+        What is shown.
+    window
+        (low, high) that headers ask for; None where they say nothing.
+
+    Returns
+    -------
+    tuple of float
+        The window, or percentiles without one or where hardly a value lies in it: of values that were computed since.
+    """
+    if window is not None:
+        finite = values[np.isfinite(values)]
+        inside = np.count_nonzero((finite > window[0]) & (finite < window[1]))
+        if inside >= _LEAST_INSIDE * finite.size:
+            return window
+    return percentiles(values)

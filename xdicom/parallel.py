@@ -12,11 +12,21 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from typing import NamedTuple
 
 import numpy as np
 
 from .scan import BATCH, Outcome, Scanner, SeriesKey
 from .tables import Table
+
+
+class Scan(NamedTuple):
+    """What was read of some files: their paths, the tables of their series, and what became of each file."""
+
+    paths: Sequence[bytes]
+    tables: dict[SeriesKey, Table]
+    outcomes: dict[int, Outcome]
+
 
 Progress = Callable[[int, int], None]
 # Starting workers costs about as much as this many seconds of scanning.
@@ -25,7 +35,12 @@ _SHARE = 4 * BATCH
 
 
 def scan_files(
-    root: bytes, paths: Sequence[bytes], progress: Progress | None = None, *, workers: int | None = None
+    root: bytes,
+    paths: Sequence[bytes],
+    progress: Progress | None = None,
+    *,
+    workers: int | None = None,
+    places: Sequence[bytes] | None = None,
 ) -> tuple[dict[SeriesKey, Table], dict[int, Outcome]]:
     """Scan files into one table a series.
 
@@ -40,13 +55,15 @@ def scan_files(
     workers
         How many processes; by default as many as there are processors, and only where the first batches show that they
         will pay.
+    places
+        Where the files are now, if they are not in their places yet; absolute.
 
     Returns
     -------
     tables, outcomes
         The table of each series, with `file` indexing `paths`; and for each file what became of it.
     """
-    scanner = Scanner(root, paths)
+    scanner = Scanner(root, paths, places)
     count = len(paths)
     cores = workers if workers is not None else _processors()
     start = time.perf_counter()
@@ -57,7 +74,7 @@ def scan_files(
             progress(done, count)
         left = (count - done) * (time.perf_counter() - start) / done
         if cores > 1 and done < count and (workers is not None or left > _WORTH_SECONDS):
-            rest = _scan_in_workers(root, paths, range(done, count), cores, progress)
+            rest = _scan_in_workers((root, paths, places), range(done, count), cores, progress)
             return _merge([(scanner.tables(), scanner.outcomes), *rest])
     return scanner.tables(), scanner.outcomes
 
@@ -67,12 +84,12 @@ def _processors() -> int:
 
 
 _Part = tuple[dict[SeriesKey, Table], dict[int, Outcome]]
+# The folder, the paths in it, and where the files are if not there.
+_Files = tuple[bytes, Sequence[bytes], Sequence[bytes] | None]
 _COMMAND = "from xdicom.parallel import serve; serve()"
 
 
-def _scan_in_workers(
-    root: bytes, paths: Sequence[bytes], files: range, workers: int, progress: Progress | None
-) -> list[_Part]:
+def _scan_in_workers(among: _Files, files: range, workers: int, progress: Progress | None) -> list[_Part]:
     """Deal contiguous shares of files to processes; what a worker leaves undone is done here."""
     size = -(-len(files) // min(workers, -(-len(files) // BATCH)))
     shares = [range(start, min(start + size, files.stop)) for start in range(files.start, files.stop, size)]
@@ -83,12 +100,18 @@ def _scan_in_workers(
             crew.append(running.enter_context(_start_worker()))
             running.callback(crew[-1].kill)
         for share, worker in zip(shares, crew, strict=True):
-            _give_work(worker, pickle.dumps((root, [paths[i] for i in share], share.start)))
+            _give_work(worker, pickle.dumps((_share_of(among, share), share.start)))
         for share, worker in zip(shares, crew, strict=True):
-            parts.append(_result(worker) or _scan_here(root, paths, share))
+            parts.append(_result(worker) or _scan_here(among, share))
             if progress:
                 progress(share.stop, files.stop)
     return parts
+
+
+def _share_of(among: _Files, share: range) -> _Files:
+    root, paths, places = among
+    chosen = slice(share.start, share.stop)
+    return root, paths[chosen], None if places is None else places[chosen]
 
 
 def _start_worker() -> subprocess.Popen[bytes]:
@@ -120,8 +143,8 @@ def _give_work(worker: subprocess.Popen[bytes], message: bytes) -> None:
     worker.stdin = None
 
 
-def _scan_here(root: bytes, paths: Sequence[bytes], share: range) -> _Part:
-    scanner = Scanner(root, paths)
+def _scan_here(among: _Files, share: range) -> _Part:
+    scanner = Scanner(*among)
     scanner.scan(share)
     return scanner.tables(), scanner.outcomes
 
@@ -130,9 +153,9 @@ def serve() -> None:
     """Scan what standard input names and write the tables to standard output; for worker processes only."""
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    root, paths, first = pickle.load(sys.stdin.buffer)
-    scanner = Scanner(root, paths)
-    scanner.scan(range(len(paths)))
+    among, first = pickle.load(sys.stdin.buffer)
+    scanner = Scanner(*among)
+    scanner.scan(range(len(scanner.paths)))
     tables = {key: table._replace(file=table.file + np.int32(first)) for key, table in scanner.tables().items()}
     outcomes = {first + file: outcome for file, outcome in scanner.outcomes.items()}
     target = io.BytesIO()

@@ -27,7 +27,7 @@ _DIRECTION_TOLERANCE = 1e-5
 _SPACING_TOLERANCE = 1e-6
 _AWAY = (
     "a reduction such as mean() drops it, select with isel() or sel() instead; arithmetic drops what differs between "
-    "two arrays, copy it from one of them with assign_coords()"
+    "two arrays, select what is subtracted with drop=True or copy it with assign_coords()"
 )
 
 
@@ -78,6 +78,39 @@ def place(frames: "Frames", grid: "Grid", rows: int, columns: int) -> tuple["Coo
         if not spacings_on[0]:
             coords[name] = (name,), _along(size, float(spacings_on[1][i]))
     return coords, ""
+
+
+def regular_coords(affine: FloatArray, shape: tuple[int, int, int]) -> "Coords":
+    """Return the coordinates of a regular grid.
+
+    Parameters
+    ----------
+    affine
+        4 x 4, from (column, row, slice) index to LPS mm.
+    shape
+        Numbers of slices, rows and columns.
+
+    Returns
+    -------
+    dict
+        As those of `place`, with the dims ``slice``, ``row`` and ``column``.
+
+    Raises
+    ------
+    GeometryError
+        If columns and rows are not at a right angle.
+    """
+    steps, lengths = affine[:3, :3].T, np.linalg.norm(affine[:3, :3], axis=0)
+    directions = geometry.check_orientation((steps[:2] / lengths[:2, None]).reshape(-1))
+    positions = affine[:3, 3] + np.arange(shape[0])[:, None] * steps[2]
+    located = positions @ geometry.normal(directions)
+    coords: Coords = {"slice": (("slice",), np.round(located, MM_DECIMALS))}
+    for name, size, spacing in (("row", shape[1], lengths[1]), ("column", shape[2], lengths[0])):
+        coords[name] = (name,), _along(size, float(spacing))
+        coords[f"{name}_spacing"] = (), np.array(spacing)
+    coords |= _named((POSITION_NAME,), (("slice",), positions))
+    coords |= _named(("row_direction", "column_direction"), ((), directions))
+    return coords | _named(("slice_step",), ((), steps[2]))
 
 
 def affine_of(da: xr.DataArray) -> FloatArray:
@@ -339,6 +372,11 @@ def _offset(da: xr.DataArray, name: str, spacing: xr.Variable) -> xr.Variable:
 
 def _regular(da: xr.DataArray, name: str, spacing: float) -> tuple[float, float]:
     """Return the first place along rows or columns and the step, which must be the same all along."""
+    dims = () if name not in da.coords else da.coords[name].dims
+    if dims not in ((), (name,)):
+        raise GeometryError(
+            f"{name} is along {tuple(map(str, dims))}; one affine needs a dim {name!r}, or one {name} that was selected"
+        )
     values = np.atleast_1d(_offset(da, name, xr.Variable((), spacing)).values)
     if len(values) == 1:
         return float(values[0]), float(spacing)

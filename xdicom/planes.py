@@ -102,6 +102,31 @@ def planes_of(array: xr.DataArray, lead: Sequence[str]) -> Planes | None:
     )
 
 
+def centres(array: xr.DataArray, lead: Sequence[str], template: Frames) -> tuple[FloatArray, FloatArray] | None:
+    """Return the centres of images and of frames in mm, shapes (n, 3) and (m, 3); None where these are not known.
+
+    Centres are compared, not positions: images of another size, or turned, lie around what they show.
+    """
+    placed = planes_of(array, lead)
+    matrix = [vectors(template, tag, 1) for tag in (_ROWS, _COLUMNS)]
+    spacing, orientation = vectors(template, PIXEL_SPACING, 2), vectors(template, ORIENTATION, 6)
+    if placed is None:
+        return None
+    sizes = np.array([[array.sizes["row"], array.sizes["column"]]])
+    here = _centre(placed.position, placed.row_direction, placed.column_direction, placed.spacing, sizes)
+    position = vectors(template, POSITION, 3)
+    there = _centre(position, orientation[:, :3], orientation[:, 3:], spacing, np.concatenate(matrix, axis=1))
+    return (here, there) if np.isfinite(there).all() else None
+
+
+def _centre(
+    position: FloatArray, row: FloatArray, column: FloatArray, spacing: FloatArray, sizes: NDArray[np.generic]
+) -> FloatArray:
+    half = (sizes.astype(np.float64) - 1) / 2 * spacing
+    middle: FloatArray = position + column * half[:, :1] + row * half[:, 1:]
+    return middle
+
+
 def per_image(array: xr.DataArray, lead: Sequence[str], variable: xr.Variable) -> NDArray[np.generic]:
     """Return a variable along some of the dims `lead` as one value an image, in C order."""
     sizes = {dim: array.sizes[dim] for dim in lead}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .dims import STACK_DIMS
 from .errors import EditError, GeometryError
-from .montage import Look, Tile, letters, montage, percentiles
+from .montage import Look, Tile, letters, montage, scale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,7 +24,6 @@ LIMIT = 25
 _MOST_DOWN = 8  # tiles along either of two dims
 _MOST_PIXELS = 1024  # of a tile in either direction; of larger images every n-th pixel is shown
 _MOST_TEXT = 24
-_LEAST_INSIDE = 0.02  # share of the values that a window must tell apart
 _COLORMAP = re.compile(r"tag_0029_00(\w\w)")
 _IMAGE_DIMS = ("row", "column", "sample")
 
@@ -318,14 +317,7 @@ def _limits(shown: xr.DataArray, window: tuple[float, float] | None) -> tuple[fl
         if not width > 0:
             raise EditError(f"window={window!r}: the width must be more than 0")
         return center - width / 2, center + width / 2
-    own = _own_window(shown)
-    if own is not None:
-        finite = shown.values[np.isfinite(shown.values)]
-        inside = np.count_nonzero((finite > own[0]) & (finite < own[1]))
-        # Values that were computed since may have left the window of the files.
-        if inside >= _LEAST_INSIDE * finite.size:
-            return own
-    return percentiles(shown.values)
+    return scale(shown.values, _own_window(shown))
 
 
 def _own_window(shown: xr.DataArray) -> tuple[float, float] | None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from .frames import Frames
     from .geometry import FloatArray
+    from .scaling import Scale
     from .stack import Grid
     from .store import Store
 
@@ -60,7 +61,7 @@ def stacked_ndarray(
 def keep_alive(da: xr.DataArray, store: Store) -> None:
     """Let the temporary folder of a database in memory live as long as a lazy array of it."""
     if isinstance(da.data, SelectableArray):
-        da.data.selection.source.owner = store  # type: ignore[attr-defined]
+        da.data.selection.source.owner = store.temporary  # type: ignore[attr-defined]
 
 
 def readable(frames: Frames) -> Frames:
@@ -101,14 +102,15 @@ def stacked_xarray(
     dims: Sequence[Any] | str | None,
     *,
     chunks: Any,
-    rescale: bool,
+    rescale: Scale,
     dtype: DTypeLike | None,
     missing: Missing,
     duplicates: Duplicates,
+    mask_padding: bool = False,
 ) -> xr.DataArray:
     """Arrange frames as a lazy DataArray; see `Record.to_xarray`."""
     images, grid = arranged(frames, dims, missing=missing, duplicates=duplicates)
-    return lazy.to_dataarray(images, grid, chunks=chunks, rescale=rescale, dtype=dtype)
+    return lazy.to_dataarray(images, grid, chunks=chunks, rescale=rescale, mask_padding=mask_padding, dtype=dtype)
 
 
 def arranged(

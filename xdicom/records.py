@@ -6,6 +6,7 @@ How a record finds its children, and how it is made, is in `database`.
 from __future__ import annotations
 
 import difflib
+import html
 import itertools
 import os
 import warnings
@@ -14,25 +15,31 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from . import tags
+from .conditions import matching_rows, nothing_matches
 from .display import Progress
-from .errors import EditError, MissingPackageError, RecordError, SaveError, StaleError, UnknownTagError
+from .errors import EditError, RecordError, SaveError, StaleError, UnknownTagError
+from .exporting import Exporting
 from .frames import ATTRIBUTES, Frames
+from .notebook import html_of
+from .outline import tree_of
 from .reading import Duplicates, Missing, keep_alive, stacked_ndarray, stacked_xarray
 from .saving import save_copy
 from .tags import UniqueValues
 
 if TYPE_CHECKING:
-    import pandas as pd  # type: ignore[import-untyped]
     import xarray as xr
     from numpy.typing import DTypeLike
 
     from .catalog import Problem
     from .changes import Change
+    from .scaling import Scale
     from .setting import Setter
     from .store import Store
 
+_MOST_SHOWN = 50  # children of one record
 
-class Record:
+
+class Record(Exporting):
     """A database, patient, study or series: a key into a store, and the tags of all frames under it.
 
     Reading a tag gives its distinct values in the record's frames: `record.Rows`, `record["Rows"]`,
@@ -70,6 +77,21 @@ class Record:
     def __reduce__(self) -> tuple[Any, ...]:
         kind = type(self).__name__
         raise TypeError(f"a {kind} is a handle on an open database and cannot be pickled: send its to_xarray() or path")
+
+    def __repr__(self) -> str:
+        kind = type(self).__name__
+        try:
+            self._require()
+        except RecordError as error:
+            return f"<{kind}: {error}>"
+        return (f"{kind} " if self._key else "") + tree_of(self._store, self._key, limit=_MOST_SHOWN)
+
+    def _repr_html_(self) -> str:
+        try:
+            self._require()
+        except RecordError as error:
+            return html.escape(str(error))
+        return html_of(self._store, self._key)
 
     def _require(self) -> None:
         """Raise where the record is not there any more."""
@@ -170,10 +192,28 @@ class Record:
         wanted = {tag for name in names for tag in tags_of(self.frames(), name)} if names else None
         self._key = self._store.restore(self._key, wanted)
 
-    def remove(self) -> None:
-        """Stage the removal of everything in the record; `save()` deletes the files, `restore()` takes it back."""
+    def remove(self, **conditions: Any) -> None:
+        """Stage the removal of everything in the record, or of some frames of it; `restore()` takes it back.
+
+        `save()` deletes the files, and writes those of which some frames stay anew, under a new SOPInstanceUID. What
+        was never saved is dropped at once.
+
+        Parameters
+        ----------
+        **conditions
+            Tags or lower_case attributes that frames to remove match: a value, a list (any of), a slice (low to high)
+            or a function.
+
+        Raises
+        ------
+        RecordError
+            If no frame matches.
+        """
         self._require()
-        self._store.remove(self._key)
+        if not conditions:
+            self._store.remove(self._key)
+        elif not self._store.remove_rows(self._key, partial(matching_rows, conditions=conditions)):
+            raise nothing_matches(self.frames(), conditions)
 
     def status(self) -> list[Change]:
         """Return each staged edit as (series, what, before, after); empty where all is saved."""
@@ -181,27 +221,6 @@ class Record:
 
     def __dir__(self) -> Iterable[str]:
         return [*super().__dir__(), *ATTRIBUTES]
-
-    def to_pandas(self, *names: Any) -> pd.DataFrame:
-        """Return the table of frames, one row a frame, as a pandas DataFrame.
-
-        Parameters
-        ----------
-        *names
-            Tags or attributes; all tags that vary where none is given.
-        """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise MissingPackageError("to_pandas needs pandas: pip install pandas") from error
-        frames = self.frames()
-        wanted = names or [tag for tag in frames.tags() if len(frames.column(tag)[0]) > 1]
-        columns = {}
-        for name in wanted:
-            values, codes = frames.named(name)
-            label = name if isinstance(name, str) else tags.label(tags.as_tag(name))
-            columns[label] = [values[code] if code >= 0 else None for code in codes.tolist()]
-        return pd.DataFrame(columns)
 
     # -- arrays
 
@@ -262,7 +281,8 @@ class Record:
         dims: Sequence[Any] | str | None = None,
         *,
         chunks: Any = "auto",
-        rescale: bool = True,
+        rescale: Scale = True,
+        mask_padding: bool = False,
         dtype: DTypeLike | None = None,
         missing: Missing = "raise",
         duplicates: Duplicates = "raise",
@@ -276,7 +296,12 @@ class Record:
         chunks
             As in `xarray.DataArray.chunk`; "auto" gives whole frames, 16 to 64 MB a chunk.
         rescale
-            Real-world values; False gives stored ones.
+            True: values by RescaleSlope and RescaleIntercept, or the Modality LUT; False: stored ones; "philips-fp":
+            the floating point values of Philips scanners, which compare between scans; "real-world", or
+            "real-world:LABEL" where there are several: by RealWorldValueMappingSequence. The choice is in the
+            attribute ``rescale``, the unit in ``units``.
+        mask_padding
+            Whether PixelPaddingValue, up to PixelPaddingRangeLimit, is NaN; the array is then one of floats.
         dtype
             By default the smallest that holds every value.
         missing
@@ -294,10 +319,17 @@ class Record:
         StackError
             If the frames do not fill the grid, with what tells them apart and what to type.
         PixelError
-            If some frame has no pixels, or frames differ in matrix.
+            If some frame has no pixels or no such scale, or frames differ in matrix.
         """
         da = stacked_xarray(
-            self.frames(), dims, chunks=chunks, rescale=rescale, dtype=dtype, missing=missing, duplicates=duplicates
+            self.frames(),
+            dims,
+            chunks=chunks,
+            rescale=rescale,
+            mask_padding=mask_padding,
+            dtype=dtype,
+            missing=missing,
+            duplicates=duplicates,
         )
         keep_alive(da, self._store)
         return da

@@ -11,12 +11,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from . import tags
-from .columns import Known
-from .derive import Header, Limits, Plan, Spacing, computed, in_order, with_charset
+from .columns import TILE, Known
+from .derive import Header, Limits, Plan, Spacing, computed, with_charset
 from .dims import RANKED, SLICE_DIMS, order_frames, resolve
 from .errors import EditError, StackError, UnknownTagError
 from .frames import Frames
-from .imagery import tiled_rows
+from .labelling import in_order
 from .likeness import changed_tags, nearest_rows
 from .naming import new_uid
 from .overlay import overlaid
@@ -76,7 +76,7 @@ def replace_images(
     rows = matching_rows(images, ordered, lead)
     if (rows < 0).any() or len(rows) < len(images):
         _refuse_parts(images)
-    plan = _plan(images, ordered, lead, rows, spacing)
+    plan = plan_of(images, ordered, lead, rows, spacing)
     store.begin()
     staged = computed(store, ordered, plan, limits=limits, progress=progress)
     # Frames of one file are told apart by their numbers in it.
@@ -189,7 +189,7 @@ def _how_many(count: int, shape: tuple[int, ...], held: int) -> str:
 
 def _refuse_pictures(images: Frames) -> None:
     """Refuse new pixels for slices that lie side by side in one picture."""
-    if tiled_rows(images).any():
+    if TILE in images.columns:
         raise EditError(
             "the series lies in mosaics, pictures of several slices each, which are not written: "
             "make a new series, series.new_sibling().set_xarray(...)"
@@ -206,8 +206,20 @@ def _refuse_parts(images: Frames) -> None:
         )
 
 
-def _plan(images: Frames, array: xr.DataArray, lead: Sequence[str], rows: Rows, spacing: Spacing) -> Plan:
-    """Return what makes the header of each image: that of its frame, or a clone of the nearest one's."""
+def plan_of(images: Frames, array: xr.DataArray, lead: Sequence[str], rows: Rows, spacing: Spacing = None) -> Plan:
+    """Return what makes the header of each image: that of its frame, or a clone of the nearest one's.
+
+    Parameters
+    ----------
+    images
+        The frames.
+    array, lead
+        As in `matching_rows`.
+    rows
+        The row of the frame of each image of the array, -1 where it is new.
+    spacing
+        As in `replace_images`.
+    """
     is_new = rows < 0
     sources = np.where(is_new, nearest_rows(array, lead, images), rows) if is_new.any() else rows
     changes = changed_tags(array, lead, images, sources)

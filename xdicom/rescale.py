@@ -41,17 +41,25 @@ class Rescale:
         Real-world value = stored * slope + intercept.
     lut
         Modality LUT, applied instead: stored value of its first entry, bits of an entry, little-endian entries.
-    padding
-        Stored value that stands for NaN; set for staged frames, and for saved ones that say so.
+    padding, padding_limit
+        Stored value that stands for NaN; set for staged frames, for saved ones that say so, and where a user wants it.
+        With a limit all from the one to the other, in either order.
     problem
         Why real-world values cannot be given ("" where they can); stored values can be read all the same.
+    mapped
+        Lowest and highest stored value that the rescale is for; others are NaN.
+    table
+        Real-world value of each stored value from the first of `mapped`, little-endian float64, in place of a slope.
     """
 
     slope: float = 1.0
     intercept: float = 0.0
     lut: tuple[int, int, bytes] | None = None
-    padding: int | None = None
+    padding: float | None = None
     problem: str = ""
+    padding_limit: float | None = None
+    mapped: tuple[float, float] | None = None
+    table: bytes = b""
 
     def __post_init__(self) -> None:
         for name in ("slope", "intercept"):  # so that equal rescales also look equal, and digests agree
@@ -60,12 +68,26 @@ class Rescale:
     @property
     def is_identity(self) -> bool:
         """Whether real-world values are the stored ones."""
-        return self.slope == 1 and self.intercept == 0 and self.lut is None and self.padding is None
+        return self.is_unscaled and self.padding is None and self.mapped is None
+
+    @property
+    def is_unscaled(self) -> bool:
+        """Whether real-world values are the stored ones, or NaN."""
+        return self.slope == 1 and self.intercept == 0 and self.lut is None and not self.table
 
     @property
     def is_integral(self) -> bool:
         """Whether integers stay integers."""
-        return self.slope.is_integer() and self.intercept.is_integer()
+        return self.slope.is_integer() and self.intercept.is_integer() and not self.table
+
+    def is_complete(self, fmt: PixelFormat) -> bool:
+        """Whether every stored value stands for a number."""
+        if self.padding is not None:
+            return False
+        if self.mapped is None:
+            return True
+        low, high = stored_limits(fmt)
+        return fmt.kind in ("int", "staged") and self.mapped[0] <= low and high <= self.mapped[1]
 
 
 def rescale_of(get: Callable[[int], object]) -> Rescale:
@@ -116,6 +138,9 @@ def value_limits(fmt: PixelFormat, rescale: Rescale) -> tuple[float, float]:
     """Return the lowest and highest real-world value that headers allow; ints where the rescale is integral."""
     if rescale.lut is not None:
         return 0, (1 << rescale.lut[1]) - 1
+    if rescale.table:
+        table = _table(rescale)
+        return float(table.min()), float(table.max())
     slope: float = int(rescale.slope) if rescale.is_integral else rescale.slope
     intercept: float = int(rescale.intercept) if rescale.is_integral else rescale.intercept
     ends = [stored * slope + intercept for stored in stored_limits(fmt)]
@@ -135,8 +160,8 @@ def value_dtype(fmt: PixelFormat, rescales: Iterable[Rescale]) -> np.dtype[Any]:
     Returns
     -------
     numpy.dtype
-        An integer dtype where all rescales are integral and none has a padding value; else float32, or float64 where
-        float32 could be off by more than a quarter of a stored step.
+        An integer dtype where all rescales are integral and no stored value stands for NaN; else float32, or float64
+        where float32 could be off by more than a quarter of a stored step.
 
     Raises
     ------
@@ -150,9 +175,9 @@ def value_dtype(fmt: PixelFormat, rescales: Iterable[Rescale]) -> np.dtype[Any]:
     if fmt.palette is not None:
         return stored
     if stored.kind == "f":
-        return stored if all(rescale.is_identity for rescale in distinct) else np.dtype("f8")
+        return stored if all(rescale.is_unscaled for rescale in distinct) else np.dtype("f8")
     limits = [value_limits(fmt, rescale) for rescale in distinct]
-    if all(rescale.is_integral and rescale.padding is None for rescale in distinct):
+    if all(rescale.is_integral and rescale.is_complete(fmt) for rescale in distinct):
         low, high = min(low for low, _ in limits), max(high for _, high in limits)
         return smallest_integer(int(low), int(high)) or np.dtype("f8")
     enough = all(_in_float32(rescale, *ends) for rescale, ends in zip(distinct, limits, strict=True))
@@ -169,6 +194,8 @@ def _in_float32(rescale: Rescale, low: float, high: float) -> bool:
     bound = max(abs(low), abs(high))
     if rescale.is_integral:
         return bound <= _EXACT_FLOAT32
+    if rescale.table:
+        return False
     step, limits = abs(rescale.slope), np.finfo(np.float32)
     return bool(step >= limits.tiny and bound <= min(step * _STEPS_IN_FLOAT32, float(limits.max)))
 
@@ -206,24 +233,40 @@ def value_writer(fmt: PixelFormat, rescale: Rescale, dtype: np.dtype[Any]) -> Wr
     if fmt.palette is not None:
         return stored_writer(fmt, dtype)
     writer = _plain_writer(fmt, rescale, dtype)
-    if rescale.padding is None:
+    if rescale.is_complete(fmt):
         return writer
-    padding = rescale.padding
     if dtype.kind not in "fc":
-        raise PixelError(f"padding is NaN, which {dtype} cannot hold; ask for a float dtype")
+        found = "padding" if rescale.padding is not None else "what has no real-world value"
+        raise PixelError(f"{found} is NaN, which {dtype} cannot hold; ask for a float dtype")
 
-    def padded(stored: NDArray[Any], out: NDArray[Any]) -> None:
-        absent = stored == padding
+    def masked(stored: NDArray[Any], out: NDArray[Any]) -> None:
+        absent = _is_absent(stored, rescale)
         writer(stored, out)
         out[absent] = np.nan
 
-    return padded
+    return masked
+
+
+def _is_absent(stored: NDArray[Any], rescale: Rescale) -> NDArray[np.bool_]:
+    """Say which stored values stand for NaN."""
+    if rescale.padding is not None and rescale.padding_limit is None and rescale.mapped is None:
+        return np.asarray(stored == rescale.padding)
+    absent = np.zeros(stored.shape, bool)
+    if rescale.padding is not None:
+        other = rescale.padding if rescale.padding_limit is None else rescale.padding_limit
+        low, high = sorted((rescale.padding, other))  # PS3.3 C.7.5.1.1.2: the limit may be above or below
+        absent |= (stored >= low) & (stored <= high)
+    if rescale.mapped is not None:
+        absent |= (stored < rescale.mapped[0]) | (stored > rescale.mapped[1])
+    return absent
 
 
 def _plain_writer(fmt: PixelFormat, rescale: Rescale, dtype: np.dtype[Any]) -> Writer:
     """Return the writer of everything but padding."""
     if rescale.lut is not None:
         return _lut_writer(rescale.lut, dtype)
+    if rescale.table:
+        return _table_writer(rescale, dtype)
     slope, intercept = rescale.slope, rescale.intercept
     if slope == 1 and intercept == 0:
         return stored_writer(fmt, dtype)
@@ -362,6 +405,23 @@ def _lut_writer(lut: tuple[int, int, bytes], dtype: np.dtype[Any]) -> Writer:
     return write
 
 
+def _table(rescale: Rescale) -> NDArray[np.float64]:
+    return np.frombuffer(rescale.table, "<f8").astype(np.float64)
+
+
+def _table_writer(rescale: Rescale, dtype: np.dtype[Any]) -> Writer:
+    """Return the writer through a table of real-world values; what it has none for is masked by others."""
+    if dtype.kind not in "fc":
+        raise PixelError(f"the real-world values are floats, which {dtype} cannot hold")
+    table, first = _table(rescale).astype(dtype), rescale.mapped[0] if rescale.mapped else 0.0
+
+    def write(stored: NDArray[Any], out: NDArray[Any]) -> None:
+        index = np.subtract(stored, int(first), dtype=np.int64, casting="unsafe")
+        np.copyto(out, table[np.clip(index, 0, len(table) - 1, out=index)])
+
+    return write
+
+
 def to_stored(values: NDArray[Any], fmt: PixelFormat, rescale: Rescale) -> NDArray[Any]:
     """Return the stored values of real-world ones: the nearest, clipped to what BitsStored holds; NaN is padding.
 
@@ -399,7 +459,7 @@ def to_stored(values: NDArray[Any], fmt: PixelFormat, rescale: Rescale) -> NDArr
     return stored
 
 
-def _usable(fmt: PixelFormat, padding: int | None) -> tuple[int, int]:
+def _usable(fmt: PixelFormat, padding: float | None) -> tuple[int, int]:
     """Return the stored values that may stand for numbers: a padding value at an end is left out."""
     low, high = stored_limits(fmt)
     return low + (padding == low), high - (padding == high)

@@ -65,36 +65,36 @@ class Run:
         return self.starts[0] if self.starts else self.end
 
     @cached_property
-    def places(self) -> dict[int, list[int]]:
-        """Where in the run each tag is; more than once where it is repeated."""
-        found: dict[int, list[int]] = {}
-        for i, tag in enumerate(self.tags):
-            found.setdefault(tag, []).append(i)
-        return found
+    def places(self) -> dict[int, int]:
+        """Where in the run each tag is; of duplicates the last."""
+        return {tag: i for i, tag in enumerate(self.tags)}
 
     @cached_property
     def group_sizes(self) -> dict[int, int]:
         """Bytes of each group that has a length, by that tag; the element itself does not count."""
-        stops = [*self.starts[1:], self.end]
-        named = [tag for tag, length in zip(self.tags, self.lengths, strict=True) if not tag & 0xFFFF and length == 4]
-        return {
-            named_tag: sum(
-                stop - start
-                for tag, start, stop in zip(self.tags, self.starts, stops, strict=True)
-                if tag >> 16 == named_tag >> 16 and tag != named_tag
-            )
-            for named_tag in named
-        }
+        named = [tag for tag in self.places if not tag & 0xFFFF and self.lengths[self.places[tag]] == 4]
+        if not named:
+            return {}
+        sizes = dict.fromkeys([tag >> 16 for tag in named], 0)
+        for tag, start, stop in zip(self.tags, self.starts, [*self.starts[1:], self.end], strict=True):
+            if tag & 0xFFFF and tag >> 16 in sizes:
+                sizes[tag >> 16] += stop - start
+        return {tag: sizes[tag >> 16] for tag in named}
 
-    def span(self, place: int) -> tuple[int, int]:
-        """Return where an element begins and ends, header included."""
-        return self.starts[place], self.starts[place + 1] if place + 1 < len(self.starts) else self.end
+    def spans(self, tag: int) -> list[tuple[int, int]]:
+        """Return where elements of a tag, of which there should be one, begin and end, headers included."""
+        if tag not in self.places:
+            return []
+        places = [self.places[tag]]
+        if len(self.places) < len(self.tags):
+            places = [i for i, other in enumerate(self.tags) if other == tag]
+        return [(self.starts[i], self.starts[i + 1] if i + 1 < len(self.starts) else self.end) for i in places]
 
     def value(self, buffer: bytes, tag: int) -> tuple[str, bytes] | None:
         """Return VR ("" in implicit VR) and raw value of an element, of duplicates the last; None if not there."""
         if tag not in self.places:
             return None
-        i = self.places[tag][-1]
+        i = self.places[tag]
         return self.vrs[i], buffer[self.offsets[i] : self.offsets[i] + self.lengths[i]]
 
 
@@ -197,8 +197,8 @@ def _patches(run: Run, wanted: Mapping[int, object], new: Mapping[int, bytes]) -
     """Return which bytes become which others, each with the tag; of duplicates one is left."""
     patches: list[_Patch] = []
     for tag in sorted(wanted):
-        if tag in run.places:
-            spans = [run.span(place) for place in run.places[tag]]
+        spans = run.spans(tag)
+        if spans:
             contents = [new.get(tag, b""), *[b""] * (len(spans) - 1)]
             patches += [(*span, content, tag) for span, content in zip(spans, contents, strict=True)]
         elif tag in new:
@@ -216,7 +216,7 @@ def _length_patches(run: Run, patches: Sequence[_Patch], style: Style) -> list[_
         grown = [patch for patch in patches if patch[3] >> 16 == tag >> 16]
         if grown and tag not in edited:
             size += sum(len(patch[2]) - (patch[1] - patch[0]) for patch in grown)
-            offset = run.offsets[run.places[tag][-1]]
+            offset = run.offsets[run.places[tag]]
             found.append((offset, offset + 4, struct.pack(">L" if style.big else "<L", size), tag))
     return found
 

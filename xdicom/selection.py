@@ -3,6 +3,7 @@
 dask fuses a selection into the reading of a chunk, but only the first of a chain: `a[:, 3][7]` would read all of it.
 """
 
+from collections.abc import Sequence
 from typing import Any, Protocol, Self
 
 import dask.array
@@ -130,3 +131,35 @@ def selectable(
     array = SelectableArray(plain.dask, plain.name, plain.chunks, meta=meta)  # type: ignore[no-untyped-call]
     array.selection = selection
     return array
+
+
+def rechunked(array: dask.array.Array, chunks: tuple[tuple[int, ...], ...]) -> dask.array.Array:
+    """Return an array in other chunks; one that is a selection reads them as such, instead of cutting and joining.
+
+    Parameters
+    ----------
+    array
+        Any dask array.
+    chunks
+        Sizes of the new chunks along each axis.
+    """
+    if isinstance(array, SelectableArray):
+        return array if array.chunks == chunks else selectable(array.selection, chunks)
+    again: dask.array.Array = array.rechunk(chunks)  # type: ignore[no-untyped-call]
+    return again
+
+
+def filled(sizes: Sequence[int], room: int) -> tuple[tuple[int, ...], ...]:
+    """Return chunks along axes of some sizes that hold at most so many points, the last axes whole first.
+
+    Examples
+    --------
+    >>> filled((3, 100), 250), filled((3, 100), 60)
+    (((2, 1), (100,)), ((1, 1, 1), (60, 40)))
+    """
+    chunks: list[tuple[int, ...]] = []
+    for size in reversed(sizes):
+        step = max(1, min(size, room))
+        chunks.insert(0, tuple(min(step, size - start) for start in range(0, size, step)))
+        room = room // size if step == size else 1
+    return tuple(chunks)

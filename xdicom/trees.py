@@ -4,8 +4,8 @@ Where series come from is told; how a tree is opened by xarray is known in `back
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from .modules import CHARSET, PATIENT_TAGS, STUDY_TAGS
 from .naming import safe_name
 from .outline import label
 from .reading import Duplicates, Missing, stacked_xarray
+from .scaling import Scale
 from .scan import SeriesKey
 from .stack import Grid
 
@@ -27,6 +28,8 @@ PIXELS = "pixels"
 _SERIES_NAMES = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality")
 
 Tables = Sequence[tuple[SeriesKey, Frames]]
+Make = Callable[[Frames, "Arranging"], xr.Dataset]
+Describe = Callable[[Frames], xr.Dataset]
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class Arranging:
     """How the frames of a series become an array, see `Record.to_xarray`."""
 
     dims: Sequence[Any] | str | None = None
-    rescale: Any = True
+    rescale: Scale = True
+    mask_padding: bool = False
     dtype: DTypeLike | None = None
     missing: Missing = "raise"
     duplicates: Duplicates = "raise"
@@ -58,11 +62,24 @@ def series_dataset(frames: Frames, how: Arranging) -> xr.Dataset:
         how.dims,
         chunks="auto",
         rescale=how.rescale,
+        mask_padding=how.mask_padding,
         dtype=how.dtype,
         missing=how.missing,
         duplicates=how.duplicates,
     )
+    return as_dataset(da, frames)
+
+
+def as_dataset(da: xr.DataArray, frames: Frames) -> xr.Dataset:
+    """Return an array of a series as a dataset, with the identity of the series as attributes."""
     return da.to_dataset(name=PIXELS).assign_attrs(_constants(frames, _SERIES_NAMES))
+
+
+def tags_dataset(frames: Frames) -> xr.Dataset:
+    """Return what tags say of frames, one after another along ``frame``, and no pixels."""
+    grid = Grid(("frame",), order_frames(frames), {})
+    coords, attrs = describe(frames, grid, {})
+    return xr.Dataset(coords=coords, attrs=attrs)
 
 
 def node_paths(tables: Tables) -> dict[SeriesKey, str]:
@@ -87,7 +104,9 @@ def _free(path: str, record: tuple[str, ...], taken: dict[str, tuple[str, ...]])
     return free
 
 
-def tree_datasets(tables: Tables, how: Arranging) -> dict[str, xr.Dataset]:
+def tree_datasets(
+    tables: Tables, how: Arranging, *, images: Make = series_dataset, others: Describe = tags_dataset
+) -> dict[str, xr.Dataset]:
     """Return a dataset for each node of the tree, by path, parents first.
 
     Parameters
@@ -96,6 +115,8 @@ def tree_datasets(tables: Tables, how: Arranging) -> dict[str, xr.Dataset]:
         The rows of each series.
     how
         Holds for every series.
+    images, others
+        Make the dataset of a series with images, and of one without.
 
     Returns
     -------
@@ -106,39 +127,42 @@ def tree_datasets(tables: Tables, how: Arranging) -> dict[str, xr.Dataset]:
     Warns
     -----
     UserWarning
-        If images of a series fill no grid or cannot be read: its node has coordinates and attributes, and says why in
-        ``attrs["problem"]``.
+        If images of a series fill no grid: its frames are then one after another. If they cannot be read, or differ in
+        matrix: it has coordinates and attributes only. ``attrs["problem"]`` has the reason.
     """
     nodes: dict[str, xr.Dataset] = {"/": xr.Dataset()}
-    problems = []
     paths = node_paths(tables)
     for key, frames in tables:
         patient, study = _parents(paths[key])
         nodes.setdefault(patient, xr.Dataset(attrs=_constants(frames, map(name_of, sorted(PATIENT_TAGS - {CHARSET})))))
         nodes.setdefault(study, xr.Dataset(attrs=_constants(frames, map(name_of, sorted(STUDY_TAGS)))))
-        try:
-            nodes[paths[key]] = series_dataset(frames, how) if has_images(frames) else _without_pixels(frames)
-        except (StackError, PixelError, GeometryError) as error:
-            nodes[paths[key]] = _without_pixels(frames).assign_attrs(problem=str(error))
-            problems.append(f"{paths[key]!r}: {error}")
+        nodes[paths[key]] = _image_node(frames, how, images, others) if has_images(frames) else others(frames)
+    problems = [f"{path!r}: {node.attrs['problem']}" for path, node in nodes.items() if "problem" in node.attrs]
     if problems:
         count = sum(has_images(frames) for _, frames in tables)
         text = "\n".join(problems)
-        warnings.warn(f"{len(problems)} of {count} series have no pixels in the tree:\n{text}", stacklevel=2)
+        warnings.warn(f"{len(problems)} of {count} series could not be arranged:\n{text}", stacklevel=2)
     return nodes
+
+
+def _image_node(frames: Frames, how: Arranging, images: Make, others: Describe) -> xr.Dataset:
+    """Return the dataset of a series with images: arranged, else frame by frame, else without pixels."""
+    try:
+        return images(frames, how)
+    except (StackError, GeometryError) as error:
+        problem = str(error)
+    except PixelError as error:
+        return others(frames).assign_attrs(problem=str(error))
+    try:
+        return images(frames, replace(how, dims="frame")).assign_attrs(problem=problem)
+    except PixelError as error:
+        return others(frames).assign_attrs(problem=str(error))
 
 
 def _parents(path: str) -> tuple[str, str]:
     """Return the paths of the patient and the study of a series."""
     _, patient, study, _ = path.split("/", 3)
     return f"/{patient}", f"/{patient}/{study}"
-
-
-def _without_pixels(frames: Frames) -> xr.Dataset:
-    """Return what tags say of frames, one after another, and no pixels."""
-    grid = Grid(("frame",), order_frames(frames), {})
-    coords, attrs = describe(frames, grid, {})
-    return xr.Dataset(coords=coords, attrs=attrs)
 
 
 def _constants(frames: Frames, names: Sequence[str] | Iterator[str]) -> dict[str, Any]:

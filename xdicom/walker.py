@@ -4,7 +4,7 @@ It opens no file; what it does not recognise it refuses, for `header` to hand to
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -232,11 +232,10 @@ class Layout:
         columns = tuple(walk.tags), tuple(walk.vrs), tuple(walk.offsets), tuple(walk.lengths)
         return cls(syntax, implicit, *columns, walk.pixels, end, tuple(walk.guards))
 
-    @cached_property
-    def elements(self) -> dict[int, Element]:
+    @property
+    def elements(self) -> Mapping[int, Element]:
         """Where the value of each tag lies; of duplicates the last."""
-        rows = zip(self.tags, self.vrs, self.offsets, self.lengths, strict=True)
-        return {row[0]: Element(*row) for row in rows}
+        return _Elements(self)
 
     @cached_property
     def places(self) -> dict[int, int]:
@@ -255,7 +254,31 @@ class Layout:
         if TRANSFER_SYNTAX in self.tags:
             i = self.tags.index(TRANSFER_SYNTAX)
             spans.append((self.offsets[i], self.offsets[i] + self.lengths[i]))
-        return np.concatenate([np.arange(*span) for span in spans]).astype(np.intp)
+        starts, stops = np.array(spans, np.intp).T
+        sizes = stops - starts
+        before = np.cumsum(sizes) - sizes
+        found: NDArray[np.intp] = np.arange(sizes.sum()) + np.repeat(starts - before, sizes)
+        return found
+
+
+class _Elements(Mapping[int, Element]):
+    """The elements of a layout, put together when they are asked for."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    def __getitem__(self, tag: int) -> Element:
+        layout, i = self._layout, self._layout.places[tag]
+        return Element(tag, layout.vrs[i], layout.offsets[i], layout.lengths[i])
+
+    def __contains__(self, tag: object) -> bool:
+        return tag in self._layout.places
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._layout.places)
+
+    def __len__(self) -> int:
+        return len(self._layout.places)
 
 
 def walk_layout(buffer: bytes, size: int, *, start: int = 132) -> Layout:
