@@ -32,10 +32,10 @@ ORDER = """
     -- faces
     create labelling access store derive replacing transfer saving export
     -- what people see
-    display montage plotting
+    display montage plotting pictures
     -- records
-    reading outline trees archived zarrs restoring thumbnail notebook records parts database creation
-    newseries apply backend accessor nifti wrappers
+    reading outline trees archived zarrs restoring thumbnail notebook csvs pngs exporting records parts database
+    creation newseries apply backend accessor nifti wrappers
     -- the demo and the command
     confidentiality anonymise relaxation phantom phantomstudy anglesets demo
     cli_words cli_output cli_read cli_edit cli_export cli
@@ -47,7 +47,7 @@ RESTRICTED = {
     "sqlite3": ({"catalog", "edits"}, "anywhere"),
     "zarr": ({"edits", "staging", "pixels", "export"}, "anywhere"),
     "scipy": ({"resample", "apply", "wrappers"}, "anywhere"),
-    "matplotlib": ({"attributes", "montage", "plotting", "export"}, "function"),
+    "matplotlib": ({"attributes", "montage", "pictures", "plotting", "export"}, "function"),
     "imagecodecs": ({"decoders"}, "function"),
     "jpeg_ls": ({"decoders"}, "function"),
     "openjpeg": ({"decoders"}, "function"),
@@ -72,6 +72,7 @@ TESTED_WITH = {
     "cli_words": "cli",
     "columns": "tables",
     "errors": "stack",
+    "exporting": "csvs",
     "flushing": "journal",
     "identity": "edits",
     "imagery": "frames",

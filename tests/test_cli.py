@@ -441,6 +441,15 @@ def test_export_of_pictures(echoes, tmp_path, capsys):
     assert out.splitlines()[1] == f"wrote 2 T2: {tmp_path / 'out' / '2 T2.png'}"
 
 
+def test_export_for_other_programs(echoes, tmp_path, capsys):
+    """A table, a Zarr store, and a folder of pictures a series."""
+    for to, name in (("csv", "2 T2.csv"), ("zarr", "2 T2.zarr/zarr.json"), ("frames", "2 T2/00003.png")):
+        code, _, err = run(capsys, "export", echoes, "--to", to, "--out", tmp_path / to)
+        assert (code, err) == (0, "")
+        assert (tmp_path / to / name).is_file()
+        assert len(list((tmp_path / to).iterdir())) == 2
+
+
 def test_export_of_dicom(echoes, tmp_path, capsys):
     """What is staged is written too, and stays staged."""
     run(capsys, "set", echoes, "EchoTime=5", "--where", "SeriesNumber=2")

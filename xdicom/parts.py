@@ -5,6 +5,7 @@ It is no record: nothing is copied or staged, and nothing can be set on it. Whic
 
 from __future__ import annotations
 
+import html
 import os
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -71,6 +72,9 @@ class Part(Record):
     def __repr__(self) -> str:
         return f"Part: {described(self._frames)}"
 
+    def _repr_html_(self) -> str:
+        return html.escape(repr(self))
+
     def _unique(self, name: Any) -> UniqueValues:
         return self._frames.unique(name)
 
@@ -88,6 +92,10 @@ class Part(Record):
     def save(self, path: str | os.PathLike[str] | None = None) -> NoReturn:
         """Refuse: a part has no files of its own."""
         self._refuse("save")
+
+    def to_zarr(self, *args: Any, **options: Any) -> NoReturn:
+        """Refuse: a store holds whole series; `to_xarray().to_zarr()` writes an array."""
+        self._refuse("write a store")
 
     def _refuse(self, what: str) -> NoReturn:
         raise EditError(f"cannot {what}: a part of a series is for reading; to_series() makes a series of it")
