@@ -21,6 +21,9 @@ from .slabs import PLACED, Box, Slabs, Slices, slices_of, thickness_of
 MOST_VOXELS = 2**21
 """How many voxels of source and of target one task holds at most."""
 
+MOST_SLAB = 2**23
+"""How many voxels the frames have, at most, that a row of blocks is a part of."""
+
 # Beyond so many voxels, the spline coefficients of a value hang on others by less than 1e-12.
 _MARGINS = {0: 1, 1: 1, 2: 18, 3: 24, 4: 30, 5: 36}
 _PADDING = 12  # voxels, as scipy has it around a spline of mode "nearest"
@@ -345,7 +348,8 @@ def _block_sizes(slabs: Slabs, at: Slices, margin: int) -> tuple[int, int, int]:
     def needed(sizes: Sequence[int]) -> int:
         return slabs.needed(at.part((slice(sizes[0]), slice(sizes[1]), slice(sizes[2]))), margin)
 
-    sizes = list(at.shape)
+    # Whole frames are staged: those of a slab of blocks are held until it is complete.
+    sizes = [max(1, min(len(at.origin), MOST_SLAB // (at.rows * at.columns))), at.rows, at.columns]
     while max(math.prod(sizes), needed(sizes)) > MOST_VOXELS and max(sizes) > 1:
         halves = [[*sizes[:axis], -(-sizes[axis] // 2), *sizes[axis + 1 :]] for axis in range(3) if sizes[axis] > 1]
         # Of nearly equal ones the first, so that frames stay whole as long as may be.
