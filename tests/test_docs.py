@@ -1,4 +1,4 @@
-"""Everything in README, docs, examples and docstrings that looks as if it could be run, is run.
+"""Everything in README, docs and docstrings that looks as if it could be run, is run; examples are in test_examples.
 
 In Markdown, the python blocks of a file run in order in one namespace, in an empty folder. What readers do not see is
 written in comments on lines of their own:
@@ -13,8 +13,6 @@ written in comments on lines of their own:
 import doctest
 import importlib
 import re
-import runpy
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +21,6 @@ import pytest
 from conftest import REPOSITORY
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
-EXAMPLES = sorted((REPOSITORY / "examples").glob("*.py"))
 PARTS = re.compile(
     r"^<!-- setup\n(?P<setup>.*?)^-->$|^<!-- data: (?P<data>\S+) -->$|^<!-- not run: (?P<reason>.+?) -->$"
     r"|^```\{?(?P<language>[\w+-]*).*?\n(?P<code>.*?)^```$",
@@ -92,16 +89,6 @@ def test_links_lead_somewhere(page: Path) -> None:
     """A relative link on a page names a file that exists."""
     targets = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text(encoding="utf-8"))
     assert [target for target in targets if not (page.parent / target).exists()] == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("script", EXAMPLES or [None], ids=lambda path: identify(path) if path else "none yet")
-def test_examples_run(script: Path | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each script in examples/ runs in an empty folder without arguments."""
-    if script is not None:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", [str(script)])
-        runpy.run_path(str(script), run_name="__main__")
 
 
 def module_names() -> list[str]:
