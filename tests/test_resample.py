@@ -189,7 +189,8 @@ def four_dimensional():
         AcquisitionTime=(("EchoTime", "slice"), times),
         TriggerTime=("slice", [7.0, 8.0, 9.0]),
         FlipAngle=30.0,
-    ).assign_attrs(PatientID="p", Rows=6, SliceThickness=4.0, stack_dims="EchoTime slice")
+        stack_dims="FlipAngle EchoTime slice",
+    ).assign_attrs(PatientID="p", Rows=6, SliceThickness=4.0)
 
 
 def test_other_dims_pass_through():
@@ -217,6 +218,8 @@ def test_geometry_is_the_targets_and_the_rest_the_sources():
     np.testing.assert_allclose(affine_of(found), matrix, atol=1e-9)
     assert (found.EchoTime.values.tolist(), float(found.FlipAngle), found.attrs["PatientID"]) == ([5, 10], 30, "p")
     assert "Rows" not in found.attrs
+    renamed = resample(source.rename(slice="SliceLocation").assign_coords(stack_dims="FlipAngle SliceLocation"), target)
+    assert str(renamed.stack_dims.values) == "FlipAngle slice"
 
 
 def test_what_varies_from_slice_to_slice_is_that_of_the_nearest():

@@ -15,6 +15,7 @@ import xarray as xr
 from numpy.typing import DTypeLike, NDArray
 from scipy import ndimage  # type: ignore[import-untyped]
 
+from .dims import STACK_DIMS
 from .selection import SelectableArray, filled, rechunked
 from .slabs import PLACED, Box, Slabs, Slices, slices_of, thickness_of
 
@@ -307,7 +308,7 @@ class Stack:
         """Return values with the geometry of a target and what else the source says; see `resample`."""
         dim = self.dim if at.dim is None else at.dim
         source, nearest = self.source, xr.DataArray(self.slabs.nearest(at.centres()), dims=dim)
-        kept = {}
+        kept: dict[Any, Any] = {}
         for name, coord in source.coords.items():
             if name in _NOT_KEPT or name == self.dim or {"row", "column"} & set(coord.dims):
                 continue
@@ -319,6 +320,9 @@ class Stack:
         dims = [dim if name == self.dim else str(name) for name in source.dims]
         attrs = {name: value for name, value in source.attrs.items() if name not in _STALE_ATTRS}
         coords = kept | geometry | {"SliceThickness": ((dim,) if thickness.ndim else (), thickness)}
+        if STACK_DIMS in source.coords:
+            before = str(source.coords[STACK_DIMS].values).split()
+            coords[STACK_DIMS] = (), np.array(" ".join(dim if name == self.dim else name for name in before))
         return xr.DataArray(values, coords, dims, name=source.name, attrs=attrs)
 
 
