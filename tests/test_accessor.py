@@ -8,6 +8,7 @@ import dask.array
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from factories import make_series
 from fake_table import FakeFrames
 from hypothesis import given, settings
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 import xdicom
 from xdicom.array import to_dataarray
-from xdicom.errors import EditError, GeometryError
+from xdicom.errors import EditError, GeometryError, TagValueError
 from xdicom.stack import stack
 
 ROWS, COLUMNS = 6, 8
@@ -105,11 +106,20 @@ steps = st.one_of(
     st.tuples(st.just("transpose"), st.permutations(["slice", "row", "column"]), st.none()),
     st.tuples(st.just("sortby"), spatial, st.booleans()),
     st.tuples(
-        st.sampled_from(["arithmetic", "map_blocks", "groupby", "astype", "where", "concat", "sel", "no attrs"]),
+        st.sampled_from(
+            ["arithmetic", "map_blocks", "groupby", "astype", "where", "concat", "sel", "no attrs", "zarr"]
+        ),
         spatial,
         st.none(),
     ),
 )
+
+
+def through_zarr(da):
+    """Return an array that was written and read again."""
+    store = zarr.storage.MemoryStore()
+    da.to_dataset(name="pixels").to_zarr(store, consolidated=False)
+    return xr.open_zarr(store, consolidated=False)["pixels"].load()
 
 
 ANYWHERE = {
@@ -119,6 +129,7 @@ ANYWHERE = {
     "astype": lambda da, dim, how: da.astype(np.float64).clip(-1e9, 1e9),
     "where": lambda da, dim, how: da.where(da > -1e9),
     "no attrs": lambda da, dim, how: da.drop_attrs(),
+    "zarr": lambda da, dim, how: through_zarr(da),
 }
 ALONG = {
     "sel": lambda da, dim, how: da.sel({dim: da[dim].values[::2]}),
@@ -241,6 +252,23 @@ def test_arithmetic_of_two_geometries_has_none():
         difference.dicom.affine  # noqa: B018
 
 
+def test_the_first_slice_is_subtracted_without_its_place():
+    """With drop=True the difference keeps the geometry, without it the error says how."""
+    da = volume()
+    np.testing.assert_array_equal((da - da.isel(slice=0, drop=True)).dicom.affine, da.dicom.affine)
+    with pytest.raises(GeometryError, match="drop=True"):
+        (da - da.isel(slice=0)).dicom.affine  # noqa: B018
+
+
+def test_points_have_world_coordinates_and_no_affine():
+    """Points picked one by one lie along no row and no stack; each keeps its place."""
+    points = xr.DataArray([0, 1, 2], dims="point")
+    arrays = [da.isel(slice=points, row=points) for da in volumes()]
+    check_world(arrays)
+    with pytest.raises(GeometryError, match="row is along"):
+        arrays[0].dicom.affine  # noqa: B018
+
+
 def test_stacks_of_two_geometries_side_by_side_have_no_affine():
     """Two geometries along a new dim keep their places, and have no common affine."""
     across = np.array(OBLIQUE[:3])
@@ -351,6 +379,49 @@ def test_new_series_without_source_joins_its_study(scan):
     """Where the source is not told, the study in the attributes is joined."""
     da = scan.series()[0].to_xarray(dims=("EchoTime", "slice")).drop_vars("source_series")
     assert da.dicom.to_series(scan).study == scan.studies()[0]
+    del da.attrs["dicom_header"]
+    assert da.dicom.to_series(scan).study == scan.studies()[0]
+
+
+def test_new_series_elsewhere_has_the_patient_and_study_of_its_header(scan):
+    """In another database the array makes the patient and study that it came from, with its parameters."""
+    source = scan.series()[0]
+    da = source.to_xarray(dims=("EchoTime", "slice"))
+    with xdicom.database() as other:
+        made = (da * 2).dicom.to_series(other, SeriesDescription="twice")
+        assert (made.patient.key, made.study.key) == (source.patient.key, source.study.key)
+        assert (made.PatientName, made.RepetitionTime, made.SeriesDescription) == ("Bond", 100.0, "twice")
+        assert made.SeriesInstanceUID != source.SeriesInstanceUID
+        np.testing.assert_array_equal(made.to_xarray(dims=("EchoTime", "slice")), da * 2)
+
+
+def test_new_series_elsewhere_leaves_nothing_where_its_tags_do_not_fit(scan):
+    """A value that its tag cannot hold raises, and no series is left."""
+    da = scan.series()[0].to_xarray(dims=("EchoTime", "slice"))
+    with xdicom.database() as other:
+        with pytest.raises(TagValueError):
+            da.dicom.to_series(other, EchoTime="long")
+        assert other.series() == []
+
+
+def test_text_as_objects_chooses_the_headers(tmp_path):
+    """Magnitude and phase find their headers also where text is objects, as some files give it."""
+    dims = {"ImageType": [["ORIGINAL", "PRIMARY", "M"], ["ORIGINAL", "PRIMARY", "P"]]}
+
+    def number(ds, index):
+        ds.EchoNumbers = 1 + index // 3
+
+    make_series(tmp_path / "scan", dims=dims, change=number)
+    with xdicom.database(tmp_path / "scan") as db:
+        da = (
+            db.series()[0]
+            .to_xarray(dims=("image_type", "slice"))
+            .drop_vars(["EchoNumbers", "ImageType", "SOPInstanceUID", "InstanceNumber"], errors="ignore")
+        )
+        da = da.assign_coords(image_type=da["image_type"].values.astype(object))
+        made = da.isel(image_type=slice(None, None, -1)).dicom.to_series(db)
+        table = made.to_pandas("EchoNumbers", "image_type")
+        assert set(map(tuple, table.values.tolist())) == {(1, "MAGNITUDE"), (2, "PHASE")}
 
 
 def test_new_series_from_nowhere_has_a_new_patient(scan):
@@ -386,7 +457,7 @@ def test_array_is_saved_as_files(scan, tmp_path):
         back = series.to_xarray(dims=("EchoTime", "slice"))
         np.testing.assert_array_equal(back, da + 1)
         np.testing.assert_allclose(back.dicom.affine, da.dicom.affine, atol=1e-6)
-        assert series.SeriesDescription == "plus one"
+        assert (series.SeriesDescription, series.PatientName) == ("plus one", "Bond")
     assert scan.status() == []
 
 

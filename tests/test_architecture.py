@@ -30,11 +30,11 @@ ORDER = """
     dims quantities alike advice stack infer placement coordinates array indexed planes slabs resample regular
     likeness conversion sidecar
     -- faces
-    create access store derive replacing transfer saving export
+    create labelling access store derive replacing transfer saving export
     -- what people see
-    display montage plotting
+    display montage plotting pictures
     -- records
-    reading outline trees archived zarrs restoring thumbnail notebook records database creation
+    reading outline trees archived zarrs restoring thumbnail notebook csvs pngs exporting records database creation
     newseries apply backend accessor nifti wrappers
     -- the demo and the command
     confidentiality anonymise relaxation phantom phantomstudy anglesets demo
@@ -47,7 +47,7 @@ RESTRICTED = {
     "sqlite3": ({"catalog", "edits"}, "anywhere"),
     "zarr": ({"edits", "staging", "pixels", "export"}, "anywhere"),
     "scipy": ({"resample", "apply", "wrappers"}, "anywhere"),
-    "matplotlib": ({"attributes", "montage", "plotting", "export"}, "function"),
+    "matplotlib": ({"attributes", "montage", "pictures", "plotting", "export"}, "function"),
     "imagecodecs": ({"decoders"}, "function"),
     "jpeg_ls": ({"decoders"}, "function"),
     "openjpeg": ({"decoders"}, "function"),
@@ -72,10 +72,12 @@ TESTED_WITH = {
     "cli_words": "cli",
     "columns": "tables",
     "errors": "stack",
+    "exporting": "csvs",
     "flushing": "journal",
     "identity": "edits",
     "imagery": "frames",
     "imagetypes": "attributes",
+    "labelling": "derive",
     "layers": "database",
     "lone": "backend",
     "modules": "derive",

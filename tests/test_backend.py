@@ -532,3 +532,19 @@ def test_real_folders_are_those_of_to_xarray(real_copy: Callable[[str], Path], n
                 opened(folder, series=uid)
             continue
         xr.testing.assert_identical(opened(folder, series=uid).pixels[:2], there[:2].compute())
+
+
+def test_padding_is_masked_where_asked_for(tmp_path):
+    """mask_padding=True gives NaN where a scanner padded; stored values are never masked."""
+    pixels = np.array([[[0, 5], [7, 9]]], np.uint16)
+    factories.make_series(tmp_path, slices=1, pixels=pixels, shape=(2, 2), PixelPaddingValue=0)
+    assert int(opened(tmp_path).pixels.min()) == 0
+    assert int(np.isnan(opened(tmp_path, mask_padding=True).pixels).sum()) == 1
+    assert opened(tmp_path, mask_padding=True, mask_and_scale=False).pixels.dtype == np.uint16
+
+
+def test_other_scales_are_asked_for(tmp_path):
+    """rescale= takes what `to_xarray` takes, and says in the error what there is not."""
+    factories.make_series(tmp_path)
+    with pytest.raises(PixelError, match="hilips"):
+        opened(tmp_path, rescale="philips-fp")

@@ -441,6 +441,15 @@ def test_export_of_pictures(echoes, tmp_path, capsys):
     assert out.splitlines()[1] == f"wrote 2 T2: {tmp_path / 'out' / '2 T2.png'}"
 
 
+def test_export_for_other_programs(echoes, tmp_path, capsys):
+    """A table, a Zarr store, and a folder of pictures a series."""
+    for to, name in (("csv", "2 T2.csv"), ("zarr", "2 T2.zarr/zarr.json"), ("frames", "2 T2/00003.png")):
+        code, _, err = run(capsys, "export", echoes, "--to", to, "--out", tmp_path / to)
+        assert (code, err) == (0, "")
+        assert (tmp_path / to / name).is_file()
+        assert len(list((tmp_path / to).iterdir())) == 2
+
+
 def test_export_of_dicom(echoes, tmp_path, capsys):
     """What is staged is written too, and stays staged."""
     run(capsys, "set", echoes, "EchoTime=5", "--where", "SeriesNumber=2")
@@ -463,6 +472,14 @@ def test_export_of_nifti(echoes, tmp_path, capsys):
     assert len(list((tmp_path / "out").rglob("*.json"))) == 2
     assert re.search("^left out .*paper", out, re.MULTILINE)
     assert run(capsys, *words, "--json")[0] == 2
+
+
+def test_export_of_zarr(echoes, tmp_path, capsys):
+    """A store a series, which xdicom makes a series of again."""
+    code, _, err = run(capsys, "export", echoes, "--to", "zarr", "--out", tmp_path / "out")
+    assert (code, err) == (0, "")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1 fat T1.zarr", "2 T2.zarr"]
+    assert xdicom.from_zarr(tmp_path / "out" / "2 T2.zarr").PatientID == "P2"
 
 
 def test_reports_are_left_out_of_pictures(tmp_path, capsys):

@@ -216,6 +216,14 @@ def test_volumes_of_echo_planar_images_follow_each_other_in_repetition_times():
     assert volume_of(named.assign_attrs(MRAcquisitionType="3D")).seconds is None
 
 
+def test_repetition_time_is_the_exact_step_where_the_clock_agrees():
+    """A clock of some milliseconds' ticks agrees with the repetition time, which is exact; one with pauses does not."""
+    da = over_time(seconds=3.0125).assign_attrs(ScanningSequence="EP", MRAcquisitionType="2D", RepetitionTime=3000.0)
+    assert volume_of(da).seconds == 3.0
+    assert volume_of(da.assign_attrs(RepetitionTime=2000.0)).seconds == pytest.approx(3.0125)
+    assert volume_of(da.assign_coords(AcquisitionTime=[0.0, 3.0, 60.0])).seconds is None
+
+
 # -- SimpleITK
 
 

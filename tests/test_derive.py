@@ -20,8 +20,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 import xdicom as xd
 from xdicom import staging
-from xdicom.derive import as_dataarray
 from xdicom.errors import EditError, GeometryError, UnknownTagError
+from xdicom.labelling import as_dataarray
 from xdicom.placement import affine_of
 
 

@@ -67,7 +67,7 @@ def test_overlay_of_all_flip_angles(series, target):
     from xdicom.wrappers import scipy
 
     whole = next(each for each in series.study.series() if len(each.FlipAngle) > 1)
-    overlay = scipy.map_to(whole, target)
+    overlay = scipy.map_to(whole, target, dims=("SliceLocation", "FlipAngle"))
     assert overlay.FlipAngle == whole.FlipAngle
     assert len(overlay.frames()) == 2 * len(whole.FlipAngle)
     one = overlay.subseries(FlipAngle=20).to_xarray("slice").values

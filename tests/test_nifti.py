@@ -131,6 +131,19 @@ def test_stacks_with_a_gap_are_left_out_with_the_way_out(tmp_path):
     assert left.is_image
 
 
+def test_quantities_have_files_of_their_own(tmp_path):
+    """Magnitude and phase, each at two echo times, make two images of four dims."""
+    dims = {"ImageType": [["ORIGINAL", "PRIMARY", "M"], ["ORIGINAL", "PRIMARY", "P"]], "EchoTime": [5.0, 10.0]}
+    make_series(tmp_path / "scan", dims=dims, SeriesNumber=1, SeriesDescription="field")
+    with xdicom.database(tmp_path / "scan") as db:
+        done = export_nifti([db], tmp_path / "out")
+    assert [made.files[0] for made in done.made] == ["1_field_magnitude.nii.gz", "1_field_phase.nii.gz"]
+    assert [made.shape for made in done.made] == [(5, 6, 3, 2)] * 2
+    about = json.loads((tmp_path / "out" / "1_field_phase.json").read_text(encoding="utf-8"))
+    assert about["ImageType"] == ["ORIGINAL", "PRIMARY", "P"]
+    assert about["Dims"] == ["column", "row", "slice", "EchoTime"]
+
+
 def test_damaged_pixels_leave_no_file(tmp_path):
     """A series that cannot be read to its end is left out, and nothing of it stays."""
     folder = tmp_path / "scan"

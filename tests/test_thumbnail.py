@@ -4,12 +4,11 @@ import io
 from pathlib import Path
 
 import numpy as np
-import pytest
 from factories import AXIAL, Layout, make_image, make_report, make_series
 from matplotlib.image import imread
 
 import xdicom as xd
-from xdicom.thumbnail import encode_png, resized, thumbnail
+from xdicom.thumbnail import resized, thumbnail
 
 
 def decoded(png: bytes) -> np.ndarray:
@@ -21,13 +20,6 @@ def made(path: Path, size: int = 60, **options: object):
     """Return the thumbnail of a series made for it."""
     make_series(path, **options)
     return thumbnail(xd.database(path).series()[0].frames(), size)
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (40, 7, 3)])
-def test_png_is_read_back(shape: tuple[int, ...]) -> None:
-    """Grey and RGB pixels are what they were."""
-    image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    np.testing.assert_array_equal(decoded(encode_png(image)), image)
 
 
 def test_shrinking_takes_means() -> None:

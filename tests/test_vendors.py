@@ -274,6 +274,44 @@ def test_remnant_of_a_mosaic_is_one_slice(written: Any) -> None:
     np.testing.assert_array_equal(da.values, slices)
 
 
+def test_slice_that_kept_the_header_of_its_mosaic(written: Any) -> None:
+    """An image as small as what was acquired is one slice, whatever its CSA header says of the mosaic it came from."""
+    slices = make_slices(1, 12, 12)
+    ds = mosaic(slices, csa={"NumberOfImagesInMosaic": ["4"]}, ImagePositionPatient=[1, 2, 3])
+    ds[0x0019, 0x100A].value = 4
+    da = written(ds).to_xarray()
+    np.testing.assert_array_equal(da.values, slices)
+    np.testing.assert_array_equal(positions(da), [[1, 2, 3]])
+
+
+def test_mosaic_whose_type_was_rewritten(written: Any) -> None:
+    """A mosaic is one though its ImageType no longer says so, if NumberOfImagesInMosaic and the matrix do."""
+    slices = make_slices(4)
+    times = [mosaic(slices, ImageType=["DERIVED", "PRIMARY", "M"], number=i + 1) for i in range(3)]
+    series = written(*times)
+    assert len(series.frames()) == 12
+    np.testing.assert_allclose(series.affine, AXIAL.affine(), atol=1e-6)
+
+
+def test_derived_slice_with_the_element_of_a_mosaic(written: Any) -> None:
+    """An image that kept NumberOfImagesInMosaic, without the ImageType of one, is what it looks like."""
+    slices = make_slices(1, 12, 12)
+    ds = mosaic(slices, ImageType=["DERIVED", "SECONDARY"])
+    ds[0x0019, 0x100A].value = 4
+    np.testing.assert_array_equal(written(ds).to_xarray().values, slices)
+
+
+def test_way_out_of_a_lost_header(written: Any) -> None:
+    """A mosaic without its private elements becomes one picture where ImageType is edited, as the error says."""
+    ds = mosaic(make_slices(4), csa_header=False)
+    series = written(ds)
+    with pytest.raises(PixelError, match="or set ImageType without it to have one picture"):
+        series.to_xarray()
+    series.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND"]
+    series.save()
+    np.testing.assert_array_equal(series.to_xarray().values[0], ds.pixel_array)
+
+
 def test_csa_header_that_names_no_mosaic(written: Any) -> None:
     """A CSA header without NumberOfImagesInMosaic is that of one slice."""
     ds = mosaic(make_slices(1, 12, 12), csa={"NumberOfImagesInMosaic": []})
@@ -338,6 +376,15 @@ def test_lying_grid_is_refused(count: str, written: Any) -> None:
     ds = grid(make_slices(5, 7, 7))
     ds[0x0065, 0x1050]._value = count
     with pytest.raises(PixelError, match=r"is made of|expected a whole number above 0"):
+        written(ds).to_xarray()
+
+
+def test_grid_without_its_number_of_slices(written: Any) -> None:
+    """A grid that lost its private elements is refused, unless it is as small as one slice."""
+    ds = grid(make_slices(5, 6, 6), AcquisitionMatrix=[6, 0, 0, 6])
+    for tag in ((0x0065, 0x1050), (0x0065, 0x1051), (0x0065, 0x0010)):
+        del ds[tag]
+    with pytest.raises(PixelError, match="ImageType says VFRAME, but nothing says of how many slices"):
         written(ds).to_xarray()
 
 

@@ -278,3 +278,10 @@ def test_real_series_come_back(real_copy, tmp_path):
             for uid, header in headers(series).items():
                 known = {tag: raw for tag, raw in headers(back)[uid].items() if tag in header}
                 assert known == header
+
+
+def test_units_of_time_are_no_dates(tmp_path):
+    """Values in seconds stay numbers."""
+    da = xr.DataArray(np.ones((1, 2, 2)), dims=("slice", "row", "column"), name="t", attrs={"units": "seconds"})
+    da.to_zarr(tmp_path / "t.zarr", zarr_format=3, consolidated=False)
+    np.testing.assert_array_equal(xd.from_zarr(tmp_path / "t.zarr").ndarray(), 1)

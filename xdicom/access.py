@@ -11,14 +11,14 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from .catalog import Catalog, Report
 from .edits import Edits
-from .errors import LockedError, SaveError
+from .errors import LockedError, SaveError, XdicomError
 from .journal import Journal
 from .layers import Layers
 from .lock import WriterLock
@@ -49,6 +49,14 @@ def writing_alone(method: Method) -> Method:
     return cast(Method, writes)
 
 
+class TemporaryFolder:
+    """A folder that goes when nobody refers to this object any more, or at exit."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="xdicom-"))
+        self.remove = weakref.finalize(self, _remove, os.getpid(), self.path)
+
+
 class Access:
     """A folder of DICOM, or a temporary one that lives as long as its records.
 
@@ -58,18 +66,20 @@ class Access:
         The folder; None for a temporary one.
     timeout
         Seconds that an edit waits for another writer.
+
+    Attributes
+    ----------
+    temporary
+        What keeps the temporary folder, None for another.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None, *, timeout: float = 10.0) -> None:
         self.timeout = timeout
-        self.in_memory = path is None
-        folder = tempfile.mkdtemp(prefix="xdicom-") if path is None else path
-        try:
-            self._open(folder)
-        except BaseException:
-            if path is None:
-                shutil.rmtree(folder, ignore_errors=True)
-            raise
+        self.temporary: TemporaryFolder | None = None
+        if path is None:
+            self.temporary = TemporaryFolder()
+            path = self.temporary.path
+        self._open(path)
 
     def _open(self, folder: str | os.PathLike[str]) -> None:
         self.catalog = Catalog(folder)
@@ -79,9 +89,7 @@ class Access:
         self.lock = WriterLock(self.catalog.private)
         self._lock = threading.RLock()
         self._order: dict[SeriesKey, tuple[object, ...]] = {}
-        self._finalizer = weakref.finalize(
-            self, _discard, os.getpid(), self.catalog, self.lock, folder if self.in_memory else None
-        )
+        self._finalizer = weakref.finalize(self, _discard, os.getpid(), self.catalog, self.edits, self.lock)
         self._unfinished = ""
         if self.journal.is_untidy() or self.lock.is_untidy():
             self._recover()
@@ -156,6 +164,11 @@ class Access:
             yield
 
     @property
+    def in_memory(self) -> bool:
+        """Whether the folder is a temporary one."""
+        return self.temporary is not None
+
+    @property
     def root(self) -> Path:
         """The folder."""
         return self.catalog.root
@@ -163,6 +176,14 @@ class Access:
     def close(self) -> None:
         """Close the database; a temporary folder is removed."""
         self._finalizer()
+        if self.temporary is not None:
+            self.temporary.remove()
+
+    def move_to_folder(self, path: str | os.PathLike[str]) -> None:
+        """Live in a folder from now on; the temporary one stays as long as arrays refer to it."""
+        self._finalizer()
+        self.temporary = None
+        self._open(path)
 
     def rescan(self, progress: Callable[[int, int], None] | None = None) -> Report:
         """Read what is new or changed in the folder."""
@@ -177,10 +198,17 @@ class Access:
         self.layers.refresh()
 
 
-def _discard(pid: int, catalog: Catalog, lock: WriterLock, folder: str | os.PathLike[str] | None) -> None:
+def _discard(pid: int, catalog: Catalog, edits: Edits, lock: WriterLock) -> None:
     if pid != os.getpid():  # a forked child: all of this is its parent's
         return
+    if lock.was_held and edits.has_pixels():
+        with suppress(XdicomError, OSError), catalog.guarded():  # else the next writer sweeps
+            lock.acquire(timeout=0)
+            edits.sweep()
     lock.release()
     catalog.close()
-    if folder is not None:
+
+
+def _remove(pid: int, folder: Path) -> None:
+    if pid == os.getpid():
         shutil.rmtree(folder, ignore_errors=True)

@@ -100,9 +100,9 @@ class DicomAccessor:
         Returns
         -------
         nibabel.Nifti1Image
-            Axes (column, row, slice, *others): a dim that is time comes first of the others, else they are in the order
-            of the array. The affine leads to RAS mm. Zooms are in mm, and in seconds along time where its steps are
-            known and equal. Colour of 8 bits is RGB24.
+            Axes ``(column, row, slice, *others)``: a dim that is time comes first of the others, else they are in the
+            order of the array. The affine leads to RAS mm. Zooms are in mm, and in seconds along time where its steps
+            are known and equal. Colour of 8 bits is RGB24.
 
         Raises
         ------
@@ -119,7 +119,7 @@ class DicomAccessor:
         Returns
         -------
         SimpleITK.Image
-            Axes (column, row, slice, *others), as SimpleITK reads a NIfTI file: four dims make a 4-D image. Origin,
+            Axes ``(column, row, slice, *others)``, as SimpleITK reads a NIfTI file: four dims make a 4-D image. Origin,
             spacing and direction are LPS mm. Colour makes a vector image.
 
         Raises
@@ -144,7 +144,8 @@ class DicomAccessor:
         Parameters
         ----------
         database
-            Where it goes: into the study that the array came from, beside its series; else to a new patient.
+            Where it goes: into the study that the array came from, beside its series; else to the patient and study
+            that its attributes name, or to new ones.
         like
             The series that it follows, and whose headers are cloned; by default the one that the array came from.
         range

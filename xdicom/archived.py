@@ -35,7 +35,7 @@ Header = dict[int, Known]
 def image_dataset(frames: Frames, how: Arranging) -> xr.Dataset:
     """Return the images of a series as a dataset with complete headers, see `trees.series_dataset`."""
     images, grid = arranged(frames, how.dims, missing=how.missing, duplicates=how.duplicates)
-    da = to_dataarray(images, grid, rescale=how.rescale, dtype=how.dtype)
+    da = to_dataarray(images, grid, rescale=how.rescale, mask_padding=how.mask_padding, dtype=how.dtype)
     shared, own = _headers(images, grid)
     da.attrs[SHARED] = shared
     return as_dataset(da.assign_coords({OWN: own}), frames)

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,6 +25,7 @@ from .locations import Locations
 from .lone import lone_frames
 from .outline import label
 from .reading import Duplicates, Missing
+from .scaling import Scale
 from .source import read_start
 from .store import Store
 from .trees import PIXELS, Arranging, Tables, has_images, node_paths, series_dataset, tree_datasets
@@ -50,6 +52,7 @@ class XdicomBackendEntrypoint(BackendEntrypoint):
         "group",
         "dims",
         "rescale",
+        "mask_padding",
         "dtype",
         "missing",
         "duplicates",
@@ -64,7 +67,8 @@ class XdicomBackendEntrypoint(BackendEntrypoint):
         series: str | int | None = None,
         group: str | None = None,
         dims: Sequence[Any] | str | None = None,
-        rescale: Any = True,
+        rescale: Scale = True,
+        mask_padding: bool = False,
         dtype: DTypeLike | None = None,
         missing: Missing = "raise",
         duplicates: Duplicates = "raise",
@@ -85,7 +89,7 @@ class XdicomBackendEntrypoint(BackendEntrypoint):
             left out where there is only one series of images.
         group
             Which series, by its path in the tree of `open_datatree`.
-        dims, rescale, dtype, missing, duplicates
+        dims, rescale, mask_padding, dtype, missing, duplicates
             As in `Series.to_xarray`.
 
         Returns
@@ -100,7 +104,7 @@ class XdicomBackendEntrypoint(BackendEntrypoint):
         StackError, PixelError
             As in `Series.to_xarray`.
         """
-        how = _arranging(dims, rescale, dtype, missing, duplicates, mask_and_scale)
+        how = _arranging(Arranging(dims, rescale, mask_padding, dtype, missing, duplicates), mask_and_scale)
         with _opened(filename_or_obj) as tables:
             chosen = _chosen(tables, filename_or_obj, series, group)
             return _finished(series_dataset(chosen, how), how, drop_variables)
@@ -113,13 +117,14 @@ class XdicomBackendEntrypoint(BackendEntrypoint):
         mask_and_scale: bool | Mapping[str, bool] = True,
         group: str | None = None,
         dims: Sequence[Any] | str | None = None,
-        rescale: Any = True,
+        rescale: Scale = True,
+        mask_padding: bool = False,
         dtype: DTypeLike | None = None,
         missing: Missing = "raise",
         duplicates: Duplicates = "raise",
     ) -> dict[str, xr.Dataset]:
         """Open all series as datasets by path, see `open_datatree`."""
-        how = _arranging(dims, rescale, dtype, missing, duplicates, mask_and_scale)
+        how = _arranging(Arranging(dims, rescale, mask_padding, dtype, missing, duplicates), mask_and_scale)
         with _opened(filename_or_obj) as tables:
             nodes = tree_datasets(tables, how)
         if group is not None:
@@ -134,7 +139,8 @@ class XdicomBackendEntrypoint(BackendEntrypoint):
         mask_and_scale: bool | Mapping[str, bool] = True,
         group: str | None = None,
         dims: Sequence[Any] | str | None = None,
-        rescale: Any = True,
+        rescale: Scale = True,
+        mask_padding: bool = False,
         dtype: DTypeLike | None = None,
         missing: Missing = "raise",
         duplicates: Duplicates = "raise",
@@ -145,7 +151,7 @@ class XdicomBackendEntrypoint(BackendEntrypoint):
         ----------
         group
             Only what is below this path.
-        filename_or_obj, drop_variables, mask_and_scale, dims, rescale, dtype, missing, duplicates
+        filename_or_obj, drop_variables, mask_and_scale, dims, rescale, mask_padding, dtype, missing, duplicates
             As in `open_dataset`; they hold for every series.
 
         Returns
@@ -161,6 +167,7 @@ class XdicomBackendEntrypoint(BackendEntrypoint):
                 group=group,
                 dims=dims,
                 rescale=rescale,
+                mask_padding=mask_padding,
                 dtype=dtype,
                 missing=missing,
                 duplicates=duplicates,
@@ -180,16 +187,10 @@ class XdicomBackendEntrypoint(BackendEntrypoint):
             return False
 
 
-def _arranging(
-    dims: Sequence[Any] | str | None,
-    rescale: Any,
-    dtype: DTypeLike | None,
-    missing: Missing,
-    duplicates: Duplicates,
-    mask_and_scale: bool | Mapping[str, bool],
-) -> Arranging:
+def _arranging(how: Arranging, mask_and_scale: bool | Mapping[str, bool]) -> Arranging:
+    """Return how frames are arranged where xarray's own option has its say, too."""
     is_scaled = mask_and_scale.get(PIXELS, True) if isinstance(mask_and_scale, Mapping) else mask_and_scale
-    return Arranging(dims, rescale if is_scaled else False, dtype, missing, duplicates)
+    return how if is_scaled else replace(how, rescale=False, mask_padding=False)
 
 
 @contextmanager

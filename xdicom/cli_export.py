@@ -73,14 +73,26 @@ def _pictures(series: list[Series], target: Path, options: argparse.Namespace) -
     return _one_file_each(series, target, options, ".png", lambda each, path: each.plot().savefig(path, format="png"))
 
 
+def _frames(series: list[Series], target: Path, options: argparse.Namespace) -> _Outcome:
+    return _one_file_each(series, target, options, "", lambda each, path: each.to_png(path))
+
+
+def _tables(series: list[Series], target: Path, options: argparse.Namespace) -> _Outcome:
+    return _one_file_each(series, target, options, ".csv", lambda each, path: each.to_csv(path))
+
+
+def _zarr(series: list[Series], target: Path, options: argparse.Namespace) -> _Outcome:
+    return _one_file_each(series, target, options, ".zarr", lambda each, path: each.to_zarr(path))
+
+
 def _one_file_each(
     series: list[Series],
     target: Path,
     options: argparse.Namespace,
     suffix: str,
-    write: Callable[[Series, Path], None],
+    write: Callable[[Series, Path], object],
 ) -> _Outcome:
-    """Write a file a series, named by its number and description, and by its UID where that is needed."""
+    """Write a file or folder a series, named by its number and description, and by its UID where that is needed."""
     paths: dict[str, Path] = {}
     used: set[str] = set()
     for each in series:
@@ -109,8 +121,11 @@ def _one_file_each(
 
 
 WRITERS: dict[str, Callable[[list[Series], Path, argparse.Namespace], _Outcome]] = {
+    "csv": _tables,
     "dicom": _dicom,
+    "frames": _frames,
     "nifti": _nifti,
     "png": _pictures,
+    "zarr": _zarr,
 }
 """What writes series into a folder, by format."""

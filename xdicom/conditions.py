@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import RecordError
 from .frames import Frames
 
 
@@ -29,6 +30,12 @@ def matching_rows(frames: Frames, conditions: Mapping[str, Any]) -> NDArray[np.b
         verdicts = np.array([*(test(value) for value in values), False], bool)
         found &= verdicts[codes]
     return found
+
+
+def nothing_matches(frames: Frames, conditions: Mapping[str, Any]) -> RecordError:
+    """Return the error for conditions that no frame meets, with the values that there are."""
+    there = {name: list(frames.unique(name))[:8] for name in conditions}
+    return RecordError(f"no frame matches {conditions}; there are {there}")
 
 
 def _test(condition: Any) -> Callable[[Any], bool]:

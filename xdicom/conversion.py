@@ -115,17 +115,27 @@ def time_step(da: xr.DataArray, dim: str) -> float | None:
     By a clock that runs along the dim, else TemporalResolution, else RepetitionTime where a volume is taken in each
     (echo planar images in two dimensions).
     """
+    is_epi = "EP" in str(da.attrs.get("ScanningSequence", "")).split("\\") and da.attrs.get("MRAcquisitionType") == "2D"
+    repetition = _milliseconds(da.attrs.get("RepetitionTime")) if is_epi else None
+    clock = _clock_step(da, dim)
+    if clock is None:
+        return _milliseconds(da.attrs.get("TemporalResolution")) or repetition
+    if np.isnan(clock):
+        return None
+    # The clock ticks in milliseconds or seconds; a scan with pauses has a longer step.
+    return repetition if repetition and abs(clock - repetition) <= _STEADY * repetition else clock
+
+
+def _clock_step(da: xr.DataArray, dim: str) -> float | None:
+    """Return the seconds between neighbours by a clock that runs along a dim: NaN if unsteadily, None without one."""
     for name, unit in _CLOCKS.items():
         if name in da.coords and dim in da.coords[name].dims and da.sizes[dim] > 1:
             steps = np.diff(_seconds(da.coords[name], unit), axis=da.coords[name].dims.index(dim))
             steps = steps % _DAY if name.endswith("Time") and unit == 1.0 else steps
             typical = float(np.median(steps))
-            if typical > 0 and (np.abs(steps - typical) <= _STEADY * typical).all():
-                return typical
-    if "TemporalResolution" in da.attrs:
-        return _milliseconds(da.attrs["TemporalResolution"])
-    is_epi = "EP" in str(da.attrs.get("ScanningSequence", "")).split("\\") and da.attrs.get("MRAcquisitionType") == "2D"
-    return _milliseconds(da.attrs.get("RepetitionTime")) if is_epi else None
+            if typical > 0:
+                return typical if (np.abs(steps - typical) <= _STEADY * typical).all() else np.nan
+    return None
 
 
 def _milliseconds(value: object) -> float | None:

@@ -18,6 +18,7 @@ from .database import Database, Series
 from .display import Progress
 from .errors import RecordError
 from .frames import Frames
+from .labelling import as_slices
 from .modules import PATIENT_TAGS, STUDY_TAGS
 from .reading import keep_alive, stacked_xarray
 from .records import Record
@@ -107,7 +108,7 @@ def as_series(
     """
     if dtype is not None:
         create.sop_class(dtype)
-    labelled = array if isinstance(array, xr.DataArray) else derive.as_slices(array, dims, coords)
+    labelled = array if isinstance(array, xr.DataArray) else as_slices(array, dims, coords)
     patient = {name: values.pop(name) for name in list(values) if tags.as_tag(name) in PATIENT_TAGS}
     study = {name: values.pop(name) for name in list(values) if tags.as_tag(name) in STUDY_TAGS}
     made = database().new_patient(**patient).new_study(**study).new_series(**values)

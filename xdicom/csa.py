@@ -64,18 +64,19 @@ def csa_values(raw: bytes, wanted: Collection[str]) -> dict[str, list[str]]:
                 surplus = items  # the first version adds to lengths the number of items of the first tag
             if not 0 <= items <= _MOST_ITEMS:
                 raise BrokenFileError(f"a tag of the CSA header announces {items} items, expected 0 to {_MOST_ITEMS}")
-            values, position = _items(raw, position + _TAG.size, items, None if is_second else surplus)
             text = name.partition(b"\0")[0].decode("latin-1")
+            spans, position = _items(raw, position + _TAG.size, items, None if is_second else surplus)
             if text in wanted:
+                values = [raw[start:stop].partition(b"\0")[0].decode("latin-1").strip() for start, stop in spans]
                 found[text] = [value for value in values if value]
     except struct.error:
         raise BrokenFileError("the CSA header is truncated") from None
     return found
 
 
-def _items(raw: bytes, position: int, count: int, surplus: int | None) -> tuple[list[str], int]:
-    """Return the texts of the items at `position`, and where they end."""
-    values = []
+def _items(raw: bytes, position: int, count: int, surplus: int | None) -> tuple[list[tuple[int, int]], int]:
+    """Return where the texts of the items at `position` begin and end, and where the items end."""
+    spans = []
     for _ in range(count):
         sizes = _ITEM.unpack_from(raw, position)
         size = sizes[1] if surplus is None else sizes[0] - surplus
@@ -86,9 +87,9 @@ def _items(raw: bytes, position: int, count: int, surplus: int | None) -> tuple[
             raise BrokenFileError(
                 f"an item of the CSA header has {size} bytes, of which {len(raw) - position} are there"
             )
-        values.append(raw[position : position + size].partition(b"\0")[0].decode("latin-1").strip())
+        spans.append((position, position + size))
         position += -(-size // 4) * 4
-    return values, position
+    return spans, position
 
 
 def csa_numbers(values: list[str] | None) -> list[float]:

@@ -14,11 +14,12 @@ import xarray as xr
 
 from . import derive, transfer
 from .array import to_dataarray
-from .conditions import matching_rows
+from .conditions import matching_rows, nothing_matches
 from .display import Progress
-from .errors import EditError, RecordError, StackError
+from .errors import EditError, StackError
 from .frames import Frames
 from .imagery import refuse_part_of_picture
+from .labelling import as_dataarray
 from .placement import affine_of
 from .plotting import plot
 from .records import Record
@@ -267,8 +268,7 @@ class Series(_BelowDatabase):
         frames = self.frames()
         rows = np.flatnonzero(matching_rows(frames, conditions))
         if not rows.size:
-            there = {name: list(frames.unique(name))[:8] for name in conditions}
-            raise RecordError(f"no frame matches {conditions}; there are {there}")
+            raise nothing_matches(frames, conditions)
         return self._copy_of(rows)
 
     def split(self, *names: Any) -> list[Series]:
@@ -441,7 +441,7 @@ class Series(_BelowDatabase):
         EditError
             If shapes and coords disagree, the array does not fit the series' images, or DICOM cannot hold it.
         """
-        self.set_xarray(derive.as_dataarray(array, dims, coords), **options)
+        self.set_xarray(as_dataarray(array, dims, coords), **options)
 
 
 def _matches(store: Store, key: tuple[str, ...], conditions: dict[str, Any]) -> bool:

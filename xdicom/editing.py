@@ -23,7 +23,7 @@ from .overlay import has_text_beyond_ascii
 from .scan import PATIENT_ID, SERIES_UID, STUDY_UID
 from .strings import outside
 from .tags import PrivateTag, UniqueValues
-from .vendors import IMAGE_TYPE, decides_tiles, is_tiled, owns_tiles
+from .vendors import IMAGE_TYPE, decides_tiles, hints_at_tiles, owns_tiles
 
 _SOP_CLASS = 0x00080016
 _UNDELETABLE = frozenset({PATIENT_ID, STUDY_UID, SERIES_UID, INSTANCE_UID, _SOP_CLASS})
@@ -75,7 +75,7 @@ def _refuse_moved_tiles(frames: Frames, overlay: Overlay) -> None:
     tiled = np.flatnonzero(tiled_rows(frames))
     for tag, column in overlay.items() if tiled.size else ():
         new = column.take(tiled) if column else None
-        is_type = tag == IMAGE_TYPE and not (new and all(is_tiled(raw) for _, raw in _raws(new)))
+        is_type = tag == IMAGE_TYPE and not (new and all(hints_at_tiles(tag, raw) for _, raw in _raws(new)))
         is_owner = owns_tiles(tag) and tag in frames.columns
         if (is_type or is_owner or decides_tiles(tag)) and not unchanged(frames.take(tiled), tag, new):
             raise EditError(

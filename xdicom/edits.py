@@ -220,10 +220,14 @@ class Edits:
                 found |= dict(zip(_absolute(frames), stamps, strict=True))
         return found
 
+    def has_pixels(self) -> bool:
+        """Say whether there are staged pixels, referred to or not."""
+        folder = self._catalog.private / PIXELS_FOLDER
+        return folder.is_dir() and any(folder.iterdir())
+
     def sweep(self) -> None:
         """Remove staged pixels that nothing refers to; for the writer only."""
-        folder = self._catalog.private / PIXELS_FOLDER
-        if not folder.is_dir() or not any(folder.iterdir()):
+        if not self.has_pixels():
             return
         with self._catalog.transaction():
             self._tables.drop_unused_files()

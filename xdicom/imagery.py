@@ -74,7 +74,10 @@ def image_rows(frames: "Frames") -> NDArray[np.intp]:
 def tiled_rows(frames: "Frames") -> NDArray[np.bool_]:
     """Say for each row whether it is one of several in the picture of its file."""
     column = frames.columns.get(TILE)
-    tiled: NDArray[np.bool_] = np.zeros(len(frames), bool) if column is None else column.all_codes(len(frames)) >= 0
+    if column is None:
+        return np.zeros(len(frames), bool)
+    kinds = np.array([vr != UNTILED for vr, _ in column.values] + [False], bool)
+    tiled: NDArray[np.bool_] = kinds[column.all_codes(len(frames))]
     return tiled
 
 
@@ -90,7 +93,7 @@ def refuse_part_of_picture(frames: "Frames") -> None:
     if not tiled.size:
         return
     column = frames.columns[TILE]
-    counts = np.array([place_of(raw).frames if raw[0] != UNTILED else 1 for raw in column.values])
+    counts = np.array([1 if raw[0] == UNTILED else place_of(raw).frames for raw in column.values])
     wanted = counts[column.all_codes(len(frames))[tiled]]
     files, inverse, there = np.unique(frames.file[tiled], return_inverse=True, return_counts=True)
     if (there[inverse] != wanted).any():

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import PixelError, StaleError, XdicomError
+from .formats import DEFLATED
 from .instance import relocate, uid_hash
 from .pixels import (
     WHOLE,
     FrameReader,
-    LastPicture,
     PixelFormat,
     Region,
     Rescale,
@@ -305,23 +305,36 @@ class Locations:
     ) -> None:
         """Read frames into their places in one thread, each file opened once per run of its frames."""
         readers: dict[tuple[int, int, int], FrameReader] = {}
-        last = LastPicture()
         names = ("file", "format_codes", "rescale_codes", "tile_codes", "offset", "length", "number")
         columns = [getattr(self, name)[picked].tolist() for name in names]
         rows = zip(places.tolist(), picked.tolist(), *columns, strict=True)
         for file, run in groupby(rows, itemgetter(2)):
+            frames = list(run)
             with _open(os.path.join(self.root, self.paths[file])) as source:
                 is_fresh = source.stamp == tuple(self.stamps[file].tolist())
-                for row, index, _, code, scale, tile, offset, length, number in run:
-                    reader = readers.get((code, scale, tile))
+                picture: tuple[tuple[int, int, int], NDArray[Any]] | None = None
+                for row, index, _, code, scale, tile, offset, length, number in frames:
+                    is_part = tile >= 0 and not self._pays_to_read_whole(code, tile, len(frames))
+                    key = code, scale, tile if is_part else -1
+                    reader = readers.get(key)
                     if reader is None:
+                        part = within(self.tiles[tile], region) if is_part else region if tile < 0 else WHOLE
                         fmt, scaling = self.formats[code], self.rescales[scale]
-                        part = region if tile < 0 else within(self.tiles[tile], region)
-                        reader = FrameReader(fmt, scaling, out.dtype, part, stored=not rescale, last=last)
-                        readers[code, scale, tile] = reader
+                        reader = readers[key] = FrameReader(fmt, scaling, out.dtype, part, stored=not rescale)
                     if not is_fresh:
                         offset, length = self._found_again(source, index)
-                    reader.read(source, offset, length, out[row], frame=0 if tile >= 0 else number)
+                    if tile < 0 or is_part:
+                        reader.read(source, offset, length, out[row], frame=0 if is_part else number)
+                        continue
+                    if picture is None or picture[0] != (offset, code, scale):
+                        picture = (offset, code, scale), np.empty(reader.shape, out.dtype)
+                        reader.read(source, offset, length, picture[1])
+                    out[row] = picture[1][within(self.tiles[tile], region)]
+
+    def _pays_to_read_whole(self, code: int, tile: int, count: int) -> bool:
+        """Say whether to read a picture whole, for so many of its parts, and not the rows of each part."""
+        fmt = self.formats[code]
+        return not fmt.is_native or fmt.transfer_syntax == DEFLATED or count * self.tiles[tile][2] >= fmt.rows
 
     def _found_again(self, source: Source, index: int) -> tuple[int, int]:
         """Return (offset, length) of a frame whose file changed, if it is still the same frame."""

@@ -94,6 +94,11 @@ class WriterLock:
         """Whether this object holds the lock, in this process."""
         return bool(self._content) and self._pid == os.getpid()
 
+    @property
+    def was_held(self) -> bool:
+        """Whether this object has ever held the lock, in this process."""
+        return self._pid == os.getpid()
+
     def is_ours(self) -> bool:
         """Say whether the lock file still is the one that this object wrote: somebody may have removed it by hand."""
         return self.held and self._read() == self._content

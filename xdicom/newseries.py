@@ -5,18 +5,21 @@ How headers and pixels are made is known in `derive`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import tags
+from .archived import shared_header
+from .database import Database, Series
+from .display import Progress
 from .modules import PATIENT_TAGS, STUDY_TAGS
+from .restoring import derive_series
 
 if TYPE_CHECKING:
     import xarray as xr
-
-    from .database import Database, Series
 
 _STUDY = "StudyInstanceUID"
 
@@ -30,14 +33,35 @@ def new_series(
     values: Mapping[str, Any],
 ) -> Series:
     """Make a series of an array; see `xdicom.accessor.DicomAccessor.to_series`."""
-    made = _placeholder(database, da, like, dict(values))
+    if like is None and _source(database, da) is None and shared_header(da):
+        made = _derived(database, da, range, values)
+    else:
+        made = _placeholder(database, da, like, dict(values))
+        with _removed_on_failure(made):
+            made.set_xarray(da, like=like, range=range)
+    return made
+
+
+def _derived(
+    database: Database, da: xr.DataArray, limits: tuple[float, float] | None, values: Mapping[str, Any]
+) -> Series:
+    """Make a series by the header that an array brings: of the patient and the study that this names."""
+    with Progress("computing", unit="tasks") as progress:
+        key = derive_series(database._store, da, limits=limits, progress=progress)
+    made = Series(database._store, key)
+    with _removed_on_failure(made):
+        made[list(values)] = list(values.values())
+    return made
+
+
+@contextmanager
+def _removed_on_failure(made: Series) -> Iterator[None]:
+    """Leave nothing of what was begun, also after Ctrl-C."""
     try:
-        made.set_xarray(da, like=like, range=range)
+        yield
     except BaseException:
-        # Nothing is left of what was begun, also after Ctrl-C.
         made.remove()
         raise
-    return made
 
 
 def _placeholder(database: Database, da: xr.DataArray, like: Series | None, values: dict[str, Any]) -> Series:

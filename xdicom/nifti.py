@@ -5,18 +5,20 @@ An image in memory is `conversion`'s.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .conversion import nibabel_image, require_nibabel, volume_of
 from .database import Database, Patient, Series, Study
-from .errors import MissingPackageError, SaveError, XdicomError
+from .errors import MissingPackageError, SaveError, StackError, XdicomError
 from .naming import folded, safe_name, uid_digits
+from .quantities import QUANTITY_DIMS
 from .sidecar import gradient_texts, gradients, sidecar
 
 if TYPE_CHECKING:
@@ -78,7 +80,7 @@ def export_nifti(
         Series, or records whose series are meant.
     folder
         Where files go: as ``<SeriesNumber>_<SeriesDescription>.nii.gz``; several studies get a folder each. A series
-        of several stacks makes several files.
+        of several stacks or quantities, such as magnitude and phase, makes several files.
     identity
         Whether sidecars and names may say who was scanned, where and when. Without it, studies are named by a hash.
     dry_run
@@ -134,32 +136,65 @@ def _planned(series: Sequence[Series], *, identity: bool) -> tuple[list[_Part], 
         stem = studies[each.key[:2]] + _name(each)
         if folded(stem) in taken:
             stem = f"{stem}_{uid_digits(each.key[-1])}"
-        taken.add(folded(stem))
-        try:
-            arrays = _arrays(each)
-        except MissingPackageError:
-            raise
-        except XdicomError as error:
-            left_out.append(_left_out(each, stem, error))
-            continue
-        for number, array in enumerate(arrays, 1):
-            name = stem if len(arrays) == 1 else f"{stem}_stack{number}"
-            try:
-                volume_of(array)
-            except XdicomError as error:
-                left_out.append(_left_out(each, name, error))
+        for name, found in _arrays(each, stem):
+            if isinstance(found, XdicomError):
+                left_out.append(_left_out(each, name, found))
             else:
-                parts.append(_Part(each, name, array))
+                parts.append(_Part(each, _free(name, taken), found))
+            taken.add(folded(stem))
     return parts, left_out
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """Return a name that is not taken, with a number where it was, and take it."""
+    numbered = (f"{name}_{number}" for number in itertools.count(2))
+    free = next(one for one in itertools.chain([name], numbered) if folded(one) not in taken)
+    taken.add(folded(free))
+    return free
 
 
 def _left_out(series: Series, name: str, error: XdicomError) -> LeftOut:
     return LeftOut(series.key[-1], name, str(error), bool(len(series.frames().images())))
 
 
-def _arrays(series: Series) -> list[xr.DataArray]:
-    """Return a series as arrays, one a stack."""
-    return [series.to_xarray()]
+def _arrays(series: Series, stem: str) -> Iterator[tuple[str, xr.DataArray | XdicomError]]:
+    """Yield what a series is made into, with names: an array a stack and quantity, or why there is none."""
+    try:
+        pieces: Sequence[Any] = _pieces(series)
+    except MissingPackageError:
+        raise
+    except XdicomError as error:
+        yield stem, error
+        return
+    for number, piece in enumerate(pieces, 1):
+        name = stem if len(pieces) == 1 else f"{stem}_stack{number}"
+        try:
+            array = piece.to_xarray()
+            volume_of(array)
+        except XdicomError as error:
+            yield name, error
+        else:
+            yield from ((name + suffix, part) for suffix, part in _quantities(array))
+
+
+def _pieces(series: Series) -> Sequence[Any]:
+    """Return a series as it is where it is one stack, else its stacks."""
+    try:
+        series.to_xarray()
+    except StackError:
+        parts = series.split()
+        if len(parts) < 2:
+            raise
+        return parts
+    return [series]
+
+
+def _quantities(array: xr.DataArray) -> Iterator[tuple[str, xr.DataArray]]:
+    """Yield an array for each quantity: readers of NIfTI expect magnitude and phase in files of their own."""
+    dims = [name for name in QUANTITY_DIMS if name in array.dims]
+    for index in itertools.product(*(range(array.sizes[name]) for name in dims)):
+        part = array.isel(dict(zip(dims, index, strict=True)))
+        yield "".join(f"_{safe_name(str(part[name].values)).lower()}" for name in dims), part
 
 
 def _study_folders(series: Sequence[Series], *, identity: bool) -> dict[tuple[str, ...], str]:

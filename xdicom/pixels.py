@@ -38,7 +38,6 @@ __all__ = [
     "WHOLE",
     "DecoderFallbackWarning",
     "FrameReader",
-    "LastPicture",
     "PixelFormat",
     "Region",
     "Rescale",
@@ -152,25 +151,10 @@ def _shifted(key: slice | int, first: int, size: int, axis: str) -> slice | int:
     return slice(steps.start + first, stop if stop >= 0 else None, steps.step)
 
 
-class LastPicture:
-    """The picture that was decoded last, for readers of its parts; a thread has its own."""
-
-    def __init__(self) -> None:
-        self.inflated: tuple[Bytes, Bytes] | None = None
-        self._decoded: tuple[Bytes, int, NDArray[Any], str] | None = None
-
-    def decoded(self, source: Bytes, offset: int, length: int, fmt: PixelFormat) -> tuple[NDArray[Any], str]:
-        """Return stored values and photometric interpretation of a whole compressed frame."""
-        if self._decoded is None or self._decoded[0] is not source or self._decoded[1] != offset:
-            self._decoded = source, offset, *decoders.decode(join_fragments(source, offset, length), fmt)
-        return self._decoded[2:]
-
-
 class FrameReader:
     """Reads the same part of many frames of one format, in one rescale, into arrays of one dtype.
 
-    With `stored` it gives stored values, which of staged frames depend on the rescale. Readers of several parts of the
-    same pictures share the `last` that was decoded.
+    With `stored` it gives stored values, which of staged frames depend on the rescale.
 
     Notes
     -----
@@ -185,7 +169,6 @@ class FrameReader:
         region: Region = WHOLE,
         *,
         stored: bool = False,
-        last: LastPicture | None = None,
     ) -> None:
         self.fmt = fmt
         self.shape = region_shape(fmt, region)
@@ -218,7 +201,7 @@ class FrameReader:
         self._direct_shape = (len(self._rows), *frame_shape(fmt)[1:])
         self._scratch: NDArray[Any] | None = None
         self._scratch_bytes = memoryview(b"")
-        self._last = last or LastPicture()
+        self._inflated: tuple[Bytes, Bytes] | None = None
 
     def read(self, source: Bytes, offset: int, length: int, out: NDArray[Any], *, frame: int = 0) -> None:
         """Read one frame into `out`; see `read_into`."""
@@ -378,7 +361,7 @@ class FrameReader:
 
     def _decoded(self, source: Bytes, offset: int, length: int) -> NDArray[Any]:
         """Return stored values of the region of a compressed frame, in RGB if they are colour."""
-        stored, photometric = self._last.decoded(source, offset, length, self.fmt)
+        stored, photometric = decoders.decode(join_fragments(source, offset, length), self.fmt)
         return self._coloured(self._picked(stored), photometric)
 
     def _coloured(self, stored: NDArray[Any], photometric: str) -> NDArray[Any]:
@@ -393,9 +376,9 @@ class FrameReader:
 
     def _inflate(self, source: Bytes) -> Bytes:
         """Return the file as it would be without deflation, which offsets count in."""
-        if self._last.inflated is None or self._last.inflated[0] is not source:
-            self._last.inflated = (source, _Inflated(source))
-        return self._last.inflated[1]
+        if self._inflated is None or self._inflated[0] is not source:
+            self._inflated = (source, _Inflated(source))
+        return self._inflated[1]
 
 
 def _bytes_of(array: NDArray[Any]) -> memoryview:

@@ -27,7 +27,7 @@ _DIRECTION_TOLERANCE = 1e-5
 _SPACING_TOLERANCE = 1e-6
 _AWAY = (
     "a reduction such as mean() drops it, select with isel() or sel() instead; arithmetic drops what differs between "
-    "two arrays, copy it from one of them with assign_coords()"
+    "two arrays, select what is subtracted with drop=True or copy it with assign_coords()"
 )
 
 
@@ -372,6 +372,11 @@ def _offset(da: xr.DataArray, name: str, spacing: xr.Variable) -> xr.Variable:
 
 def _regular(da: xr.DataArray, name: str, spacing: float) -> tuple[float, float]:
     """Return the first place along rows or columns and the step, which must be the same all along."""
+    dims = () if name not in da.coords else da.coords[name].dims
+    if dims not in ((), (name,)):
+        raise GeometryError(
+            f"{name} is along {tuple(map(str, dims))}; one affine needs a dim {name!r}, or one {name} that was selected"
+        )
     values = np.atleast_1d(_offset(da, name, xr.Variable((), spacing)).values)
     if len(values) == 1:
         return float(values[0]), float(spacing)

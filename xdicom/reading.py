@@ -58,7 +58,7 @@ def stacked_ndarray(
 def keep_alive(da: xr.DataArray, store: Store) -> None:
     """Let the temporary folder of a database in memory live as long as a lazy array of it."""
     if isinstance(da.data, SelectableArray):
-        da.data.selection.source.owner = store  # type: ignore[attr-defined]
+        da.data.selection.source.owner = store.temporary  # type: ignore[attr-defined]
 
 
 def readable(frames: Frames) -> Frames:

@@ -15,19 +15,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from . import tags
+from .conditions import matching_rows, nothing_matches
 from .display import Progress
-from .errors import EditError, MissingPackageError, RecordError, SaveError, StaleError, UnknownTagError
+from .errors import EditError, RecordError, SaveError, StaleError, UnknownTagError
+from .exporting import Exporting
 from .frames import ATTRIBUTES, Frames
 from .notebook import html_of
 from .outline import tree_of
 from .reading import Duplicates, Missing, keep_alive, stacked_ndarray, stacked_xarray
 from .saving import save_copy
 from .tags import UniqueValues
-from .trees import Arranging
-from .zarrs import write_store
 
 if TYPE_CHECKING:
-    import pandas as pd  # type: ignore[import-untyped]
     import xarray as xr
     from numpy.typing import DTypeLike
 
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 _MOST_SHOWN = 50  # children of one record
 
 
-class Record:
+class Record(Exporting):
     """A database, patient, study or series: a key into a store, and the tags of all frames under it.
 
     Reading a tag gives its distinct values in the record's frames: `record.Rows`, `record["Rows"]`,
@@ -193,10 +192,28 @@ class Record:
         wanted = {tag for name in names for tag in tags_of(self.frames(), name)} if names else None
         self._key = self._store.restore(self._key, wanted)
 
-    def remove(self) -> None:
-        """Stage the removal of everything in the record; `save()` deletes the files, `restore()` takes it back."""
+    def remove(self, **conditions: Any) -> None:
+        """Stage the removal of everything in the record, or of some frames of it; `restore()` takes it back.
+
+        `save()` deletes the files, and writes those of which some frames stay anew, under a new SOPInstanceUID. What
+        was never saved is dropped at once.
+
+        Parameters
+        ----------
+        **conditions
+            Tags or lower_case attributes that frames to remove match: a value, a list (any of), a slice (low to high)
+            or a function.
+
+        Raises
+        ------
+        RecordError
+            If no frame matches.
+        """
         self._require()
-        self._store.remove(self._key)
+        if not conditions:
+            self._store.remove(self._key)
+        elif not self._store.remove_rows(self._key, partial(matching_rows, conditions=conditions)):
+            raise nothing_matches(self.frames(), conditions)
 
     def status(self) -> list[Change]:
         """Return each staged edit as (series, what, before, after); empty where all is saved."""
@@ -204,27 +221,6 @@ class Record:
 
     def __dir__(self) -> Iterable[str]:
         return [*super().__dir__(), *ATTRIBUTES]
-
-    def to_pandas(self, *names: Any) -> pd.DataFrame:
-        """Return the table of frames, one row a frame, as a pandas DataFrame.
-
-        Parameters
-        ----------
-        *names
-            Tags or attributes; all tags that vary where none is given.
-        """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise MissingPackageError("to_pandas needs pandas: pip install pandas") from error
-        frames = self.frames()
-        wanted = names or [tag for tag in frames.tags() if len(frames.column(tag)[0]) > 1]
-        columns = {}
-        for name in wanted:
-            values, codes = frames.named(name)
-            label = name if isinstance(name, str) else tags.label(tags.as_tag(name))
-            columns[label] = [values[code] if code >= 0 else None for code in codes.tolist()]
-        return pd.DataFrame(columns)
 
     # -- arrays
 
@@ -339,40 +335,6 @@ class Record:
         return da
 
     # -- writing
-
-    def to_zarr(
-        self,
-        path: str | os.PathLike[str],
-        dims: Sequence[Any] | str | None = None,
-        *,
-        rescale: bool = True,
-        missing: Missing = "raise",
-        duplicates: Duplicates = "raise",
-    ) -> None:
-        """Write the record's images with all of their headers as a Zarr store, which opens without xdicom.
-
-        Parameters
-        ----------
-        path
-            A folder that does not exist. `xarray.open_zarr(path, consolidated=False)` opens that of a series;
-            `xarray.open_datatree(path, engine="zarr", consolidated=False)` that of any other record, patients / studies
-            / series. `xdicom.from_zarr` makes a series of it again.
-        dims, rescale, missing, duplicates
-            As in `to_xarray`.
-
-        Raises
-        ------
-        SaveError
-            If there is something at the path.
-        StackError, PixelError
-            As in `to_xarray`, of a series; in a tree such a series is written frame by frame, or without pixels.
-        """
-        self._require()
-        how = Arranging(dims, rescale, None, missing, duplicates)
-        keys = self._store.keys(self._key)
-        tables = [(key, table) for key in keys if (table := self._store.frames(key)) is not None]
-        with Progress("writing", unit="groups") as progress:
-            write_store(tables, path, how, is_series=len(self._key) == 3, progress=progress)
 
     def save(self, path: str | os.PathLike[str] | None = None) -> None:
         """Write the record as DICOM files into a folder, under the same UIDs.

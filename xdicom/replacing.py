@@ -11,12 +11,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from . import tags
-from .columns import Known
-from .derive import Header, Limits, Plan, Spacing, computed, in_order, with_charset
+from .columns import TILE, Known
+from .derive import Header, Limits, Plan, Spacing, computed, with_charset
 from .dims import RANKED, SLICE_DIMS, order_frames, resolve
 from .errors import EditError, StackError, UnknownTagError
 from .frames import Frames
-from .imagery import tiled_rows
+from .labelling import in_order
 from .likeness import changed_tags, nearest_rows
 from .naming import new_uid
 from .overlay import overlaid
@@ -189,7 +189,7 @@ def _how_many(count: int, shape: tuple[int, ...], held: int) -> str:
 
 def _refuse_pictures(images: Frames) -> None:
     """Refuse new pixels for slices that lie side by side in one picture."""
-    if tiled_rows(images).any():
+    if TILE in images.columns:
         raise EditError(
             "the series lies in mosaics, pictures of several slices each, which are not written: "
             "make a new series, series.new_sibling().set_xarray(...)"

@@ -6,9 +6,10 @@ How headers are kept in an array is known in `archived`.
 import numpy as np
 import xarray as xr
 
-from .archived import OWN, Header, as_template, headers_of, shared_header
-from .derive import Plan, computed, fill_series, in_order
+from .archived import Header, as_template, headers_of, shared_header
+from .derive import Limits, Plan, computed, fill_series
 from .errors import EditError
+from .labelling import in_order
 from .modules import PATIENT_TAGS, STUDY_TAGS
 from .naming import new_uid
 from .replacing import plan_of
@@ -47,7 +48,7 @@ def restore_series(store: Store, array: xr.DataArray, progress: Progress | None 
     BrokenFileError
         If what stands for the headers is no DICOM JSON.
     """
-    ordered, lead = in_order(_with_plain_text(array))
+    ordered, lead = in_order(array)
     headers = headers_of(ordered, lead)
     if headers is not None and _are_whole(headers):
         template = as_template(headers)
@@ -60,23 +61,45 @@ def restore_series(store: Store, array: xr.DataArray, progress: Progress | None 
             _make_room(store, key, headers[0])
             store.stage(key, frames)
         return key
-    known = headers or [shared_header(array)]
+    return derive_series(store, array, progress=progress)
+
+
+def derive_series(
+    store: Store, array: xr.DataArray, *, limits: Limits = None, progress: Progress | None = None
+) -> SeriesKey:
+    """Stage an array as a new series, cloned from what headers it brings; a lazy one is computed once.
+
+    Parameters
+    ----------
+    store
+        Where to.
+    array
+        Dims (*dims, "row", "column"[, "sample"]), real-world values.
+    limits
+        (low, high) that values are clipped to.
+    progress
+        Called with the number of tasks done and that of all.
+
+    Returns
+    -------
+    SeriesKey
+        Below the patient and the study that the headers name, which are made where they are not there.
+
+    Raises
+    ------
+    EditError
+        If the array is none of images.
+    BrokenFileError
+        If what stands for the headers is no DICOM JSON.
+    """
+    ordered, lead = in_order(array)
+    known = headers_of(ordered, lead) or [shared_header(array)]
     key = _new_key(known[0])
     like = as_template(known) if all(_CLASS in header for header in known) else None
     with store.together():
         _make_room(store, key, known[0])
-        fill_series(store, key, ordered, like=like, progress=progress)
+        fill_series(store, key, ordered, like=like, limits=limits, progress=progress)
     return key
-
-
-def _with_plain_text(array: xr.DataArray) -> xr.DataArray:
-    """Return an array whose coordinates of text are numpy's fixed-length ones, however they were stored."""
-    texts = {
-        name: (coord.dims, np.array(coord.values.tolist(), str))
-        for name, coord in array.coords.items()
-        if coord.dtype.kind in "OT" and name != OWN
-    }
-    return array.assign_coords(texts)
 
 
 def _are_whole(headers: list[Header]) -> bool:

@@ -6,7 +6,7 @@ go one by one. Nothing is stored here, and no value is decoded but the five that
 
 import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from .columns import ENCODING, Known, Raw, Ref
 from .errors import BrokenFileError, NotDicomError
 from .formats import NATIVE
 from .groups import FRAME_GROUPS, SHARED_GROUPS
-from .header import Header, read_header
+from .header import WINDOW, Header, read_header
 from .instance import (
     NUMBER_OF_FRAMES,
     Instance,
@@ -29,7 +29,7 @@ from .instance import (
 from .layouts import Template
 from .source import Source, Stamp, read_start
 from .tables import Table, TableBuilder
-from .vendors import IMAGE_TYPE, is_tiled
+from .vendors import HINTS, hints_at_tiles
 from .walker import IMPLICIT, Layout, NeedMoreError, UnrecognisedError, walk_layout
 
 LONG_VALUE = 1024
@@ -227,7 +227,7 @@ class Scanner:
         """Add files of one layout, series by series."""
         varying = _varying_elements(layout, heads)
         names = {layout.tags[i] for i in varying}
-        if not names.isdisjoint(_MATRIX_TAGS) or _speaks_of_tiles(layout, group, IMAGE_TYPE in names):
+        if not names.isdisjoint(_MATRIX_TAGS) or _hints_at_tiles(layout, group, names):
             for opened in group:
                 self._scan_alone(opened)
             return
@@ -270,7 +270,7 @@ class Scanner:
         try:
             with Source(self._places[opened.file]) as source:
                 outcome = self.outcomes[opened.file] = Outcome(source.stamp)
-                header = read_header(source)
+                header = read_header(source, max(WINDOW, len(opened.buffer)))
                 instance = read_instance(header)
         except NotDicomError as error:
             outcome.status, outcome.problems = "skipped", [str(error)]
@@ -379,13 +379,17 @@ def _varying_elements(layout: Layout, heads: NDArray[np.uint8]) -> list[int]:
     return [place for place in np.unique(places).tolist() if place >= 0]
 
 
-def _speaks_of_tiles(layout: Layout, group: Sequence[_Opened], varies: bool) -> bool:
+def _hints_at_tiles(layout: Layout, group: Sequence[_Opened], varying: Collection[int]) -> bool:
     """Say whether files of one layout may hold several slices in one picture."""
-    i = layout.places.get(IMAGE_TYPE)
-    if i is None:
-        return False
-    start, end = layout.offsets[i], layout.offsets[i] + layout.lengths[i]
-    return any(is_tiled(opened.buffer[start:end]) for opened in (group if varies else group[:1]))
+    for tag in HINTS:
+        i = layout.places.get(tag)
+        if i is not None:
+            start, end = layout.offsets[i], layout.offsets[i] + layout.lengths[i]
+            if any(
+                hints_at_tiles(tag, opened.buffer[start:end]) for opened in (group if tag in varying else group[:1])
+            ):
+                return True
+    return False
 
 
 def _encoding(layout: Layout) -> Raw:

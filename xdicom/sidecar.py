@@ -104,7 +104,8 @@ def sidecar(volume: Volume, *, identity: bool = False) -> dict[str, Any]:
     Returns
     -------
     dict
-        Times in seconds, lengths in mm, angles in degrees. A parameter that varies along the fourth axis is a list.
+        Times in seconds, lengths in mm, angles in degrees. A parameter that varies along an axis after the third is a
+        list; "Dims" names the axes where there are more than three.
     """
     da = volume.array
     found: dict[str, Any] = {}
@@ -124,6 +125,8 @@ def sidecar(volume: Volume, *, identity: bool = False) -> dict[str, Any]:
     timing = _slice_timing(volume)
     if timing is not None:
         found["SliceTiming"] = timing
+    if volume.others:
+        found["Dims"] = ["column", "row", "slice", *volume.others]
     if identity:
         found |= {keyword: da.attrs[keyword] for keyword in _IDENTITY if keyword in da.attrs}
     return found
@@ -135,12 +138,12 @@ def _scaled(number: float, factor: float) -> float:
 
 
 def _value(volume: Volume, keyword: str) -> Any:
-    """Return the value of a tag: one for the image, or a list along the fourth axis; None where it is neither."""
+    """Return the value of a tag: one for the image, or a list along one further axis; None where it is neither."""
     da = volume.array
     if keyword not in da.coords:
         return da.attrs.get(keyword)
     coord = da.coords[keyword]
-    if not coord.dims or coord.dims == volume.others[:1]:
+    if not coord.dims or (len(coord.dims) == 1 and coord.dims[0] in volume.others):
         return coord.values.tolist()
     return None
 

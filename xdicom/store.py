@@ -41,6 +41,12 @@ def _marked(rows: NDArray[np.bool_], token: Raw) -> Column:
     return Column([token], np.where(rows, 0, -1).astype(np.int32))
 
 
+def _also_marked(column: Column | None, rows: NDArray[np.bool_]) -> Column:
+    """Return the pseudo-column that marks some more rows, for good."""
+    values, codes = ([], np.full(len(rows), -1)) if column is None else (column.values, column.all_codes(len(rows)))
+    return Column([*values, GONE], np.where(rows, len(values), codes).astype(np.int32))
+
+
 class Store(Access):
     """A folder of DICOM, or a temporary one that lives as long as its records: what is in it, and what is staged."""
 
@@ -61,9 +67,7 @@ class Store(Access):
             for key in self.layers.by_key()
             if (frames := self.frames(key)) is not None and (frames.file < 0).all()
         }
-        self._finalizer()
-        self.in_memory = False
-        self._open(path)
+        self.move_to_folder(path)
         self.rescan()
         for key, (values, source) in empty.items():
             if not self.exists(tuple(part for part in key if part)):
@@ -397,6 +401,67 @@ class Store(Access):
         gone: Overlay = {REMOVED: Column([GONE])}
         self.edits.set_columns(dict.fromkeys(saved, gone), dict.fromkeys(saved, (REPLACED,)), staged)
         self._refresh()
+
+    @writing_alone
+    def remove_rows(self, prefix: tuple[str, ...], matching: Callable[[Frames], NDArray[np.bool_]]) -> int:
+        """Stage the removal of some frames under a record; those that were only staged are dropped.
+
+        Parameters
+        ----------
+        prefix
+            Key of the record.
+        matching
+            Says for each row of a table whether it goes.
+
+        Returns
+        -------
+        int
+            How many frames go.
+        """
+        now = {layer: key for key, found in self.layers.by_key().items() for layer in found}
+        changes: dict[Layer, Overlay] = {}
+        fewer: dict[Layer, tuple[SeriesKey, Frames]] = {}
+        gone: list[Layer] = []
+        count, dropped = 0, set()
+        for layer in self.layers.under(prefix):
+            base, table = self.layers.base(layer), self.layers.table(layer)
+            if base is None or table is None:
+                continue
+            rows = matching(table) & (table.file >= 0)
+            count += int(rows.sum())
+            if rows.any() and layer.kind == SAVED:
+                overlay = self.edits.overlays().get(layer, {})
+                going = np.zeros(len(base), bool)
+                going[~hidden_rows(base, overlay)] = rows
+                changes[layer] = {REMOVED: _also_marked(overlay.get(REMOVED), going)}
+            elif rows.any():
+                dropped |= set(table.take(np.flatnonzero(rows)).unique(INSTANCE_UID))
+                rest = table.take(np.flatnonzero(~rows))
+                dropped -= set(rest.unique(INSTANCE_UID))
+                if len(rest):
+                    fewer[layer] = now[layer], rest
+                else:
+                    gone.append(layer)
+        changes |= self._removed_for_good([*fewer, *gone], dropped)
+        with self.together():
+            self.edits.set_columns(changes, {}, gone)
+            self.edits.settle_keys(fewer)
+        self._refresh()
+        return count
+
+    def _removed_for_good(self, staged: Iterable[Layer], uids: set[object]) -> dict[Layer, Overlay]:
+        """Return the marks of saved rows that gave way to staged frames which are dropped without restoring those."""
+        changes: dict[Layer, Overlay] = {}
+        for layer in self.layers.giving_way_to(staged):
+            base, overlay = self.layers.base(layer), self.edits.overlays()[layer]
+            replaced = overlay.get(REPLACED)
+            if base is not None and replaced is not None:
+                values, codes = base.column(INSTANCE_UID)
+                going = np.array([*(uid in uids for uid in values), False], bool)[codes]
+                going &= hidden_rows(base, overlay, (REPLACED,))
+                stays = Column(replaced.values, np.where(going, -1, replaced.all_codes(len(base))).astype(np.int32))
+                changes[layer] = {REPLACED: stays, REMOVED: _also_marked(overlay.get(REMOVED), going)}
+        return changes
 
     @seeing_one_state
     def status(self, prefix: tuple[str, ...]) -> list[Change]:

@@ -3,8 +3,6 @@
 A frame that cannot be read is told, never raised.
 """
 
-import struct
-import zlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,9 +12,9 @@ from .dims import order_frames
 from .errors import XdicomError
 from .frames import Frames
 from .montage import scale
+from .pictures import colour_picture, encode_png, grey_picture
 from .reading import read_frames, readable
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MOST_STRETCHED = 8.0
 
 
@@ -53,14 +51,11 @@ def thumbnail(frames: Frames, size: int) -> Thumbnail:
 def _brightness(values: NDArray[Any], row: Frames) -> NDArray[np.uint8]:
     """Return one frame as 8 bits: grey by its window, colours as they are."""
     if values.ndim == 3:
-        eight = values if values.dtype == np.uint8 else 255.0 * values / max(float(values.max()), 1.0)
-        return np.asarray(np.clip(eight, 0, 255), np.uint8)
+        return colour_picture(values)
     window = next(iter(row.unique("window")), None)
     asked = None if window is None else (window[0] - window[1] / 2, window[0] + window[1] / 2)
-    low, high = scale(values, asked)
-    grey = np.nan_to_num((values.astype(np.float64) - low) / (high - low), nan=0.5, posinf=1.0, neginf=0.0)
-    eight = np.asarray(np.clip(255 * grey, 0, 255).round(), np.uint8)
-    return 255 - eight if "MONOCHROME1" in row.unique("PhotometricInterpretation") else eight
+    inverted = "MONOCHROME1" in row.unique("PhotometricInterpretation")
+    return grey_picture(values, scale(values, asked), inverted=inverted)
 
 
 def _shape(row: Frames, shape: tuple[int, ...], size: int) -> tuple[int, int]:
@@ -93,22 +88,3 @@ def resized(image: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.uin
         else:
             found = found.take(starts, axis=axis)
     return np.asarray(found.round(), np.uint8)
-
-
-def encode_png(image: NDArray[np.uint8]) -> bytes:
-    """Return an image as a PNG file (ISO/IEC 15948).
-
-    Parameters
-    ----------
-    image
-        8 bits; shape (rows, columns), or (rows, columns, 3) for RGB.
-    """
-    rows, columns = image.shape[:2]
-    colour = 2 if image.ndim == 3 else 0
-    # Each row begins with the number of its filter, 0 for none.
-    lines = np.concatenate([np.zeros((rows, 1), np.uint8), image.reshape(rows, -1)], axis=1)
-    head = struct.pack(">IIBBBBB", columns, rows, 8, colour, 0, 0, 0)
-    chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(lines.tobytes(), 9)), (b"IEND", b"")]
-    return _SIGNATURE + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
-    )

@@ -20,6 +20,7 @@ from .modules import CHARSET, PATIENT_TAGS, STUDY_TAGS
 from .naming import safe_name
 from .outline import label
 from .reading import Duplicates, Missing, stacked_xarray
+from .scaling import Scale
 from .scan import SeriesKey
 from .stack import Grid
 
@@ -36,7 +37,8 @@ class Arranging:
     """How the frames of a series become an array, see `Record.to_xarray`."""
 
     dims: Sequence[Any] | str | None = None
-    rescale: Any = True
+    rescale: Scale = True
+    mask_padding: bool = False
     dtype: DTypeLike | None = None
     missing: Missing = "raise"
     duplicates: Duplicates = "raise"
@@ -60,6 +62,7 @@ def series_dataset(frames: Frames, how: Arranging) -> xr.Dataset:
         how.dims,
         chunks="auto",
         rescale=how.rescale,
+        mask_padding=how.mask_padding,
         dtype=how.dtype,
         missing=how.missing,
         duplicates=how.duplicates,

@@ -38,7 +38,11 @@ _PROTOCOL = ("SIEMENS MR SDS 01", 0x0021, 0x19)
 MOSAIC, GRID = b"MOSAIC", b"VFRAME"
 # CSA image header, NumberOfImagesInMosaic, and the number and sequence of slices of UIH: group, element in its block.
 _DECISIVE = {(0x0029, 0x10), (0x0019, 0x0A), (0x0065, 0x50), (0x0065, 0x51)}
+_COUNT = 0x0019100A
+HINTS = (IMAGE_TYPE, _COUNT, _UIH_FRAMES)
+"""Elements that hint at slices side by side."""
 _MOST_TILES = 4096
+_HARDLY_LARGER = 1.5  # interpolated slices are twice as large as acquired, like the smallest mosaics
 _PARALLEL = 1e-3
 _NEAR = 0.05  # mm, for positions with few decimals
 
@@ -75,9 +79,9 @@ def owns_tiles(tag: int) -> bool:
     return 0x10 <= tag & 0xFFFF <= 0xFF and any(tag >> 16 == group for group, _ in _DECISIVE)
 
 
-def is_tiled(image_type: bytes) -> bool:
-    """Say whether ImageType (its raw value) speaks of slices side by side."""
-    return MOSAIC in image_type or GRID in image_type
+def hints_at_tiles(tag: int, raw: bytes) -> bool:
+    """Say whether the raw value of one of HINTS may mean several slices side by side; `tiling_of` knows for sure."""
+    return MOSAIC in raw or GRID in raw if tag == IMAGE_TYPE else raw not in (b"", b"\0\0", b"\1\0")
 
 
 def tiling_of(header: Header) -> Tiling | None:
@@ -89,9 +93,11 @@ def tiling_of(header: Header) -> Tiling | None:
         If the file says that there are several, but not how many, or contradicts itself.
     """
     parts = {part.strip(b" \0") for part in _raw(header, IMAGE_TYPE).split(b"\\")}
-    if GRID in parts and _UIH_COUNT in header.elements:
+    if GRID in parts or {_UIH_COUNT, _UIH_FRAMES} <= header.elements.keys():
         return _uih_grid(header)
-    return _siemens_mosaic(header) if MOSAIC in parts else None
+    if MOSAIC in parts or _keeps_mosaic(header):
+        return _siemens_mosaic(header)
+    return None
 
 
 # -- Siemens
@@ -125,23 +131,46 @@ def _siemens_mosaic(header: Header) -> Tiling | None:
     return Tiling(tiles, columns, problem)
 
 
+def _keeps_mosaic(header: Header) -> bool:
+    """Say whether a picture is a mosaic though its ImageType, which is often rewritten, does not say so."""
+    count, matrix = _element_count(header), _shorts(header, _ACQUISITION_MATRIX)
+    sides = [_shorts(header, tag) for tag in (ROWS, COLUMNS)]
+    if count is None or not 1 < count <= _MOST_TILES or not matrix or not all(sides):
+        return False
+    across = math.isqrt(int(count) - 1) + 1
+    # An image that was derived of one slice may have kept the element: its tiles would be smaller than acquired.
+    return all(side[0] % across == 0 for side in sides) and max(side[0] for side in sides) // across >= max(matrix)
+
+
+def _element_count(header: Header) -> float | None:
+    """Return NumberOfImagesInMosaic (0019,100A), None where a file lacks it."""
+    tag = _private_tag(header, _MR, 0x0019, 0x0A)
+    raw = header.raw(tag) if tag else b""
+    if tag and header.vr(tag) in ("DS", "IS"):
+        return next(iter(_numbers(raw)), math.nan)
+    return float(struct.unpack_from("<H", raw)[0]) if len(raw) >= 2 else None
+
+
+def _is_one_slice(header: Header, most: float) -> bool:
+    """Say whether a picture is at most so many times as large as what was acquired of a slice."""
+    matrix = _shorts(header, _ACQUISITION_MATRIX)
+    sides = [*_shorts(header, ROWS), *_shorts(header, COLUMNS)]
+    return bool(matrix and sides) and max(sides) <= most * max(matrix)
+
+
 def _mosaic_count(header: Header, csa: dict[str, list[str]], has_csa: bool) -> int | None:
     """Return how many slices a mosaic has, None where it is no mosaic after all."""
     said = csa_numbers(csa.get("NumberOfImagesInMosaic"))
-    element = _private(header, _MR, 0x0019, 0x0A)
-    said += [float(struct.unpack_from("<H", element)[0])] if len(element) >= 2 else []
+    element = _element_count(header)
+    said += [] if element is None else [element]
+    if (said and said[0] in (0, 1)) or _is_one_slice(header, 1 if said else _HARDLY_LARGER):
+        return None
     if len(set(said)) > 1:
         raise PixelError(f"NumberOfImagesInMosaic is {said[0]:g} and {said[1]:g} in one file")
-    if said and said[0] in (0, 1):
-        return None
     if said:
         return _whole(said[0], "NumberOfImagesInMosaic")
     if has_csa:
         return None  # ImageType is a remnant: scanners and PACS that took a mosaic apart leave it
-    matrix = _shorts(header, _ACQUISITION_MATRIX)
-    sides = [*_shorts(header, ROWS), *_shorts(header, COLUMNS)]
-    if matrix and sides and 2 * max(matrix) > max(sides):
-        return None
     raise PixelError(
         f"ImageType says MOSAIC, but nothing says of how many slices: there is no CSA header (0029,1010) and no "
         f"NumberOfImagesInMosaic (0019,100A), as after anonymisation; {_WHAT_NOW}"
@@ -259,6 +288,13 @@ def _decimal(tag: int, values: Sequence[float]) -> Known:
 
 def _uih_grid(header: Header) -> Tiling | None:
     said = _floats(header, _UIH_COUNT)
+    if _UIH_COUNT not in header.elements:
+        if _is_one_slice(header, _HARDLY_LARGER):
+            return None
+        raise PixelError(
+            "ImageType says VFRAME, but nothing says of how many slices: (0065,1050) is missing, as after "
+            f"anonymisation; {_WHAT_NOW}"
+        )
     count = _whole(said[0] if len(said) == 1 else math.nan, "the number of slices in a volume (0065,1050)")
     if count == 1:
         return None

@@ -9,11 +9,13 @@ import uuid
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
 from .archived import image_dataset, other_dataset
 from .errors import RecordError, SaveError
+from .frames import Frames
 from .indexed import FRAME_DIMS
 from .trees import PIXELS, Arranging, Tables, tree_datasets
 from .writer import flush_directory
@@ -54,6 +56,8 @@ def write_store(
     StackError, PixelError
         If the frames of the one series fill no grid, or cannot be read.
     """
+    if not tables:
+        Frames.empty().check_pixels()  # which says what to do
     target = Path(path).absolute()
     if os.path.lexists(target):
         raise SaveError(f"{str(target)!r} is there already, and nothing is replaced: give another path")
@@ -137,7 +141,14 @@ def _images_in(path: str | os.PathLike[str], group: str) -> xr.DataArray | None:
     """Return the array of a group with rows and columns: the one called "pixels", else the only one."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The (codec|data type|dtype) .*Zarr (format|V)")
-        dataset = xr.open_zarr(os.fspath(path), group=group, chunks={}, consolidated=False, zarr_format=3)
+        # Units such as "seconds" are those of the values, and make no dates of them.
+        options: dict[str, Any] = {
+            "consolidated": False,
+            "zarr_format": 3,
+            "decode_times": False,
+            "decode_timedelta": False,
+        }
+        dataset = xr.open_zarr(os.fspath(path), group=group, chunks={}, **options)
     found: dict[str, xr.DataArray] = {
         str(name): da for name, da in dataset.data_vars.items() if {"row", "column"} <= set(da.dims)
     }
