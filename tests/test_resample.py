@@ -325,6 +325,15 @@ def test_labels_are_those_of_the_nearest_voxel():
     np.testing.assert_array_equal(found.values, np.nan_to_num(expected))
 
 
+def test_labels_are_zero_where_the_source_is_nan():
+    """NaN is no label."""
+    source = random_grid()
+    source.values[4, 5, 6] = np.nan
+    found = resample_mask(source, source, labels=True)
+    np.testing.assert_array_equal(found.values, np.nan_to_num(source.values))
+    assert found.attrs == resample(source, source).attrs
+
+
 def test_integers_are_rounded_to():
     """A dtype of integers takes rounded values."""
     source, (target, _) = (

@@ -175,7 +175,10 @@ def resample_mask(source: xr.DataArray, target: xr.DataArray, *, labels: bool = 
     DataArray
         0 outside the source.
     """
-    return resampled(source, target, Interpolated(0, 0, source.dtype) if labels else Inside())
+    if not labels:
+        return resampled(source, target, Inside())
+    found = resampled(source, target, Interpolated(0, 0, source.dtype))
+    return found.fillna(0) if source.dtype.kind == "f" else found
 
 
 def check_order(order: int) -> int:
