@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from factories import make_enhanced, make_report, make_series, uid
+from factories import base_dataset, make_enhanced, make_report, make_series, set_pixels, uid, write
 from faults import FAULTS, NEXT, encapsulated, extended, rle, rle_halves
 from headers import read
 from pydicom.dataset import Dataset
@@ -26,6 +26,8 @@ from xdicom.instance import (
 from xdicom.source import Source
 
 POSITION, FLIP, SPACING, SLOPE, ROWS = 0x00200032, 0x00181314, 0x00280030, 0x00281053, 0x00280010
+
+RT_DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
 
 
 def instance(path: Path) -> Instance:
@@ -246,6 +248,30 @@ def test_real_enhanced_files_have_all_columns(name: str, real_data: Callable[[st
 
 
 # -- found again
+
+
+@pytest.mark.parametrize(
+    ("offsets", "heights"),
+    [
+        ([0.0, 4.0, 9.0], [b"-7.0", b"-3.0", b"2.0"]),
+        ([-7.0, -3.0, 2.0], [b"-7.0", b"-3.0", b"2.0"]),
+        ([1.0, 2.0, 3.0], None),
+        ([0.0, 4.0], None),
+    ],
+)
+def test_planes_of_a_dose_have_their_positions(
+    tmp_path: Path, offsets: list[float], heights: list[bytes] | None
+) -> None:
+    """GridFrameOffsetVector counts from the first plane, or tells the z of each; one that does neither tells none."""
+    ds = base_dataset("dose", RT_DOSE, Modality="RTDOSE", NumberOfFrames=3)
+    ds.ImagePositionPatient, ds.ImageOrientationPatient = [1, 2, -7], [1, 0, 0, 0, 1, 0]
+    ds.GridFrameOffsetVector = offsets
+    set_pixels(ds, np.arange(60, dtype=np.uint16).reshape(3, 4, 5))
+    columns = instance(write(tmp_path / "dose.dcm", ds)).columns
+    if heights is None:
+        assert columns == {}
+    else:
+        assert columns[0x00200032] == [("DS", b"1.0\\2.0\\" + height) for height in heights]
 
 
 def test_frame_is_found_again_where_it_lies_now(tmp_path: Path) -> None:

@@ -10,6 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from . import tags
 from .columns import TILE, UNTILED, Known, Raw, as_stored
 from .errors import BrokenFileError, PixelError
@@ -23,8 +26,9 @@ from .walker import DOUBLE_PIXELS, FLOAT_PIXELS, sequence_items
 
 NUMBER_OF_FRAMES = 0x00280008
 MAX_FRAMES = 10_000_000
+_AXIAL = 0.999
 EXTENDED_OFFSETS, EXTENDED_LENGTHS = 0x7FE00001, 0x7FE00002
-_POSITION, _ORIENTATION = 0x00200032, 0x00200037
+_POSITION, _ORIENTATION, _FRAME_OFFSETS = 0x00200032, 0x00200037, 0x3004000C
 INSTANCE_UID, _CHARSET, _SIGNED = 0x00080018, 0x00080005, 0x00280103
 _BITS, _SAMPLES, _PHOTOMETRIC = 0x00280100, 0x00280002, 0x00280004
 
@@ -86,7 +90,7 @@ def read_instance(header: Header) -> Instance:
         problems.append(f"NumberOfFrames is {count}, more than {MAX_FRAMES}; no pixels can be read")
         return Instance([-1], [-1], {}, True, problems)
     spans = _frame_spans(header, count, problems)
-    columns = _functional_groups(header, count, problems)
+    columns = _functional_groups(header, count, problems) or _dose_planes(header, count)
     if count == 1 and not columns:
         columns = _tile_columns(header, problems)
         spans *= len(columns.get(TILE, (None,)))
@@ -300,6 +304,39 @@ def _fill_from_groups(columns: dict[int, list[Known | None]], header: Header, co
                 column = columns.setdefault(element.tag, [None] * count)
                 for row in rows:
                     column[row] = element.vr, element.raw
+
+
+def _dose_planes(header: Header, count: int) -> dict[int, list[Known | None]]:
+    """Return the position of each plane of an RT Dose, {} where it tells none.
+
+    Notes
+    -----
+    PS3.3 C.8.8.3.2: offsets from the first plane along the normal where the first offset is 0; else, of axial planes,
+    the z of each.
+    """
+    if count < 2 or not {_FRAME_OFFSETS, _POSITION, _ORIENTATION} <= header.elements.keys():
+        return {}
+    offsets, position, directions = map(_numbers, map(header.raw, (_FRAME_OFFSETS, _POSITION, _ORIENTATION)))
+    if (len(offsets), len(position), len(directions)) != (count, 3, 6):
+        return {}
+    normal = np.cross(directions[:3], directions[3:])
+    if offsets[0] != 0:
+        if offsets[0] != position[2] or abs(normal[2]) < _AXIAL:
+            return {}
+        normal, offsets = np.array([0.0, 0.0, 1.0]), offsets - offsets[0]
+    places = np.round(position + offsets[:, None] * normal, 6)
+    positions: list[Known | None] = [("DS", "\\".join(map(repr, place.tolist())).encode()) for place in places]
+    orientation = header.vr(_ORIENTATION), header.raw(_ORIENTATION)
+    return {_POSITION: positions, SLICE_LOCATION: [_slice_location(each, orientation) for each in positions]}
+
+
+def _numbers(raw: bytes) -> NDArray[np.float64]:
+    """Return the numbers of a DS, none where one is damaged."""
+    try:
+        numbers = np.array([float(part) for part in raw.strip(b"\0 ").split(b"\\")])
+    except ValueError:
+        return np.zeros(0)
+    return numbers if np.isfinite(numbers).all() else np.zeros(0)
 
 
 def _slice_location(position: Known | None, orientation: Known | None) -> Known | None:
