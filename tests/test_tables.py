@@ -3,10 +3,11 @@
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xdicom.columns import Raw
+from xdicom.columns import Column, LaidColumns, Raw, distinct_pairs
 from xdicom.tables import Table, TableBuilder
 
 CS = "CS"
@@ -83,3 +84,22 @@ def test_value_that_some_rows_lack_has_codes() -> None:
     """Absent is not the same as equal."""
     table = built([(b"a", None), (None, None)], [1])
     assert values(table, 1) == [(CS, b"a"), None]
+
+
+@given(st.lists(st.tuples(st.integers(-1, 5), st.integers(-1, 70_000)), max_size=20))
+def test_distinct_pairs(rows):
+    """The pairs of two columns are those that some row has, ascending, and every row finds its own."""
+    first, second = (np.array([row[i] for row in rows], np.int32) for i in (0, 1))
+    pairs, inverse = distinct_pairs(first, second)
+    assert pairs == sorted(set(rows))
+    assert [pairs[i] for i in inverse.tolist()] == rows
+
+
+def test_columns_laid_over_others():
+    """Columns laid over others, twice, are those of a dict that was changed twice."""
+    one, two, three = (Column([("LO", bytes([letter]))]) for letter in b"abc")
+    laid = LaidColumns(LaidColumns({1: one, 2: two}, {2: None, 3: three}), {1: None, 2: one})
+    assert dict(laid) == {2: one, 3: three}
+    assert (len(laid), 1 in laid, 2 in laid, None in laid) == (2, False, True, False)
+    with pytest.raises(KeyError):
+        laid[1]

@@ -74,6 +74,21 @@ class Column:
         return np.zeros(count, np.int32) if self.codes is None else self.codes
 
 
+def distinct_pairs(
+    first: NDArray[np.integer], second: NDArray[np.integer]
+) -> tuple[list[tuple[int, int]], NDArray[np.intp]]:
+    """Return the pairs of codes that some row has, ascending, and which of them each row has."""
+    if not len(first):
+        return [], np.zeros(0, np.intp)
+    if (first == first[0]).all() and (second == second[0]).all():
+        return [(int(first[0]), int(second[0]))], np.zeros(len(first), np.intp)
+    low = int(second.min())
+    width = int(second.max()) - low + 1
+    keys, inverse = np.unique(first.astype(np.int64) * width + (second - low), return_inverse=True)
+    ones, others = np.divmod(keys, width)
+    return list(zip(ones.tolist(), (others + low).tolist(), strict=True)), inverse.reshape(-1)
+
+
 class LaidColumns(Mapping[int, Column]):
     """Columns with others laid over some of them, of which None takes one away; none is unpacked or copied for that."""
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import tags
-from .columns import Column, Known
+from .columns import Column, Known, distinct_pairs
 from .errors import BrokenFileError, EditError, TagValueError
 from .explicit import to_explicit
 from .frames import CHARSET, SIGNED, Frames
@@ -140,14 +140,14 @@ def unchanged(frames: Frames, tag: int, column: Column | None) -> bool:
     if column is None:
         return bool((codes < 0).all())
     new = column.all_codes(len(frames))
-    pairs = np.unique(np.stack([codes, new], axis=1), axis=0).tolist()
+    pairs, _ = distinct_pairs(codes, new)
     if any((old < 0) != (code < 0) for old, code in pairs):
         return False
     if all(old < 0 or raws[old][1] == column.values[code][1] for old, code in pairs):
         return True
     after = frames.with_columns({tag: column})
     (before, codes), (values, new) = frames.column(tag), after.column(tag)
-    pairs = np.unique(np.stack([codes, new], axis=1), axis=0).tolist()
+    pairs, _ = distinct_pairs(codes, new)
     return all(old < 0 or bool(np.all(before[old] == values[code])) for old, code in pairs)
 
 
@@ -255,12 +255,12 @@ class _Editor:
     def _distinct(self) -> tuple[list[_Context], NDArray[np.intp]]:
         """Return the contexts of the rows, and which one each has."""
         (charsets, first), (signs, second) = self._frames.column(CHARSET), self._frames.column(SIGNED)
-        pairs, inverse = np.unique(np.stack([first, second], axis=1), axis=0, return_inverse=True)
+        pairs, inverse = distinct_pairs(first, second)
         found = [
             _Context(_joined(charsets[one]) if one >= 0 else "", other >= 0 and signs[other] == 1)
-            for one, other in pairs.tolist()
+            for one, other in pairs
         ]
-        return found or [_Context("", False)], inverse.reshape(-1)
+        return found or [_Context("", False)], inverse
 
     def _lay(self, tag: int, column: Column | None) -> None:
         self._overlay[tag] = column

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import tags
-from .columns import Column, Known, LaidColumns, Ref, concat_columns
+from .columns import Column, Known, LaidColumns, Ref, concat_columns, distinct_pairs
 from .errors import StaleError, UnknownTagError
 from .imagery import check_pixels, image_rows, locate_pixels
 from .locations import Locations
@@ -173,15 +173,15 @@ class Frames:
         """Read long values from the files of the rows that have them."""
         if not any(isinstance(value, Ref) for _, value in column.values):
             return column.values, codes  # type: ignore[return-value]
-        pairs, inverse = np.unique(np.stack([self.file, codes], axis=1), axis=0, return_inverse=True)
+        pairs, inverse = distinct_pairs(self.file, codes)
         index: dict[Known, int] = {}
         recoded = np.full(len(pairs), -1, np.int32)
-        for i, (file, code) in enumerate(pairs.tolist()):
+        for i, (file, code) in enumerate(pairs):
             if code >= 0:
                 vr, value = column.values[code]
                 raw = self._read_range(file, value) if isinstance(value, Ref) else value
                 recoded[i] = index.setdefault((vr, raw), len(index))
-        return list(index), recoded[inverse.reshape(-1)]
+        return list(index), recoded[inverse]
 
     def _read_range(self, file: int, ref: Ref) -> bytes:
         path = os.path.join(self.files.root, self.files.paths[file])

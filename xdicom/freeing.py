@@ -13,8 +13,8 @@ from typing import Self
 
 from .folder import is_network
 
-# Fewer are freed as they lose their names. A process may often have no more than 1,024 descriptors.
-_MANY, _BATCH, _BATCHES = 64, 128, 4
+# Fewer are freed as they lose their names.
+_MANY, _BATCH, _MOST_BATCHES = 64, 128, 32
 
 
 class Freeing:
@@ -33,7 +33,7 @@ class Freeing:
         self._is_worth_it = sys.platform == "linux" and count >= _MANY and not is_network(folder)
         self._held: list[int] = []
         self._full: SimpleQueue[list[int]] = SimpleQueue()
-        self._places = threading.Semaphore(_BATCHES)
+        self._places = threading.Semaphore(_batches())
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
@@ -71,6 +71,16 @@ class Freeing:
             for first, behind in _ranges(batch):
                 os.closerange(first, behind)  # one call without the interpreter's lock
             self._places.release()
+
+
+def _batches() -> int:
+    """Return how many batches may be held: all together half of the descriptors that a process may have."""
+    try:
+        from resource import RLIMIT_NOFILE, getrlimit
+    except ImportError:
+        return 1
+    limit = getrlimit(RLIMIT_NOFILE)[0]
+    return _MOST_BATCHES if limit < 0 else max(1, min(_MOST_BATCHES, limit // (2 * _BATCH)))
 
 
 def _ranges(descriptors: Sequence[int]) -> Iterator[tuple[int, int]]:

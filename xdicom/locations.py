@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .columns import distinct_pairs
 from .errors import PixelError, StaleError, XdicomError
 from .formats import DEFLATED
 from .instance import relocate, uid_hash
@@ -207,7 +208,7 @@ class Locations:
     def dtype(self, rescale: bool = True) -> np.dtype[Any]:
         """Return the smallest dtype that holds the values of every frame, real-world or stored, from headers alone."""
         self._shape(np.arange(len(self)))
-        pairs = np.unique(np.stack([self.format_codes, self.rescale_codes], axis=1), axis=0).tolist()
+        pairs, _ = distinct_pairs(self.format_codes, self.rescale_codes)
         found = []
         for code, group in groupby(pairs, itemgetter(0)):
             fmt = self.formats[code]
@@ -283,7 +284,7 @@ class Locations:
             index = int(picked[absent[0]])
             path, number = self.path(index) if self.file[index] >= 0 else "(no file)", self.number[index]
             raise PixelError(f"frame {number} of {path!r} has no pixels that can be read")
-        pairs = np.unique(np.stack([codes, self.tile_codes[picked]], axis=1), axis=0).tolist()
+        pairs, _ = distinct_pairs(codes, self.tile_codes[picked])
         shapes = sorted({self._shape_of(*pair) for pair in pairs})
         if len(shapes) != 1:
             found = " and ".join(map(str, shapes)) or "no"

@@ -3,7 +3,9 @@
 It writes nothing.
 """
 
+import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +17,7 @@ from .groups import FRAME_GROUPS, SHARED_GROUPS
 from .instance import INSTANCE_UID
 from .naming import Instance
 from .scan import SeriesKey
-from .writer import check_pixel_module
+from .writer import Block, check_pixel_module
 
 Header = dict[int, Known]
 
@@ -76,10 +78,32 @@ def staged_rows(frames: Frames) -> NDArray[np.bool_]:
     return found
 
 
-def stored_bytes(frames: Frames, row: int, header: Mapping[int, Known]) -> bytes:
-    """Return the stored values of one row as little-endian bytes, held against its header."""
-    one = frames.locations.take([row])
-    stored = np.empty((1, *one.frame_shape()), one.dtype(rescale=False))
-    one.read([0], stored, rescale=False)
-    check_pixel_module(header, int(stored.min()), int(stored.max()))
-    return stored.astype(stored.dtype.newbyteorder("<")).tobytes()
+class StoredPixels:
+    """The pixels of the rows of a table as files store them."""
+
+    def __init__(self, frames: Frames) -> None:
+        self._locations = frames.locations
+        self._forms: dict[tuple[int, ...], tuple[tuple[int, ...], np.dtype[Any]]] = {}
+
+    def nbytes(self, row: int) -> int:
+        """Return the size of one row's pixels in bytes."""
+        shape, dtype = self._form(row)
+        return math.prod(shape) * dtype.itemsize
+
+    def read(self, row: int, header: Mapping[int, Known]) -> Block:
+        """Return the stored values of one row as little-endian bytes, held against its header."""
+        shape, dtype = self._form(row)
+        stored = np.empty((1, *shape), dtype)
+        self._locations.read([row], stored, rescale=False)
+        check_pixel_module(header, int(stored.min()), int(stored.max()))
+        little = np.ascontiguousarray(stored, dtype.newbyteorder("<"))
+        return memoryview(little.reshape(-1)).cast("B")
+
+    def _form(self, row: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """Return shape and dtype of one row's pixels, which depend on codes that many rows share."""
+        table = self._locations
+        codes = int(table.format_codes[row]), int(table.rescale_codes[row]), int(table.tile_codes[row])
+        if codes not in self._forms:
+            one = table.take([row])
+            self._forms[codes] = one.frame_shape(), one.dtype(rescale=False)
+        return self._forms[codes]

@@ -24,7 +24,7 @@ from .folder import PRIVATE_NAME, list_files
 from .frames import Files, Frames
 from .naming import Instance, Paths, inside
 from .parallel import scan_files
-from .rows import instances_of, row_headers, staged_rows, stored_bytes
+from .rows import StoredPixels, instances_of, row_headers, staged_rows
 from .scan import SeriesKey
 from .store import Store
 from .works import refuse_stored_tags
@@ -176,7 +176,7 @@ def _require_uid(frames: Frames, row: int, instance: Instance) -> None:
 def _write_image(frames: Frames, row: int, header: Mapping[int, Known], target: Path) -> None:
     """Write one staged image as a new file."""
     elements = [(tag, vr, raw) for tag, (vr, raw) in header.items()]
-    write_file(target, elements, stored_bytes(frames, row, header))
+    write_file(target, elements, StoredPixels(frames).read(row, header))
 
 
 def _write_all(target: Path, jobs: Sequence[_Job], places: Sequence[str], progress: Progress | None) -> None:

@@ -31,7 +31,7 @@ from .runs import (
 )
 from .source import Source
 from .walker import BIG_ENDIAN, DEFLATED, EXPLICIT, GE_PRIVATE, IMPLICIT, PIXELS, SEQUENCE_END, UNDEFINED, Layout
-from .writer import item_bytes
+from .writer import Block, item_bytes
 
 _BLOCK = 4 << 20
 # Files of one series share layouts.
@@ -50,7 +50,7 @@ class NewPixels(NamedTuple):
 
     length: int
     bits: int
-    blocks: Callable[[], Iterable[bytes]]
+    blocks: Callable[[], Iterable[Block]]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def spliced(
     *,
     pixels: NewPixels | None = None,
     keep: Sequence[int] | None = None,
-) -> Iterator[bytes]:
+) -> Iterator[Block]:
     """Return the bytes of a file with some top-level elements changed.
 
     Parameters
@@ -101,7 +101,7 @@ def spliced(
     try:
         old = _opened(source, header)
         wanted = dict(changes)
-        body: Iterable[bytes]
+        body: Iterable[Block]
         if pixels is not None:
             body = _new_pixels(old, pixels)
             wanted |= dict.fromkeys(_EXTENDED)
@@ -121,7 +121,7 @@ def spliced(
     return _chain(head[0], _deflated(blocks)) if old.deflated else _chain(b"".join(head), body, tail)
 
 
-def _chain(*parts: bytes | Iterable[bytes]) -> Iterator[bytes]:
+def _chain(*parts: bytes | Iterable[Block]) -> Iterator[Block]:
     for part in parts:
         if isinstance(part, bytes):
             yield part
@@ -129,7 +129,7 @@ def _chain(*parts: bytes | Iterable[bytes]) -> Iterator[bytes]:
             yield from part
 
 
-def _deflated(blocks: Iterable[bytes]) -> Iterator[bytes]:
+def _deflated(blocks: Iterable[Block]) -> Iterator[bytes]:
     engine = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     size = 0
     for block in blocks:
@@ -292,7 +292,7 @@ def _pixel_header(style: Style, length: int, vr: str, tag: int = PIXELS) -> byte
     return named + (b"" if style.implicit else struct.pack("<2s2x", vr.encode())) + struct.pack("<L", length)
 
 
-def _new_pixels(old: _Old, pixels: NewPixels) -> Iterable[bytes]:
+def _new_pixels(old: _Old, pixels: NewPixels) -> Iterable[Block]:
     """Return the element of native pixels in the style of the file."""
     if old.pixels[0] >= old.size or old.pixels[1] < 0:
         raise SaveError("it has no pixel data, or damaged ones, that could be replaced")
@@ -300,15 +300,16 @@ def _new_pixels(old: _Old, pixels: NewPixels) -> Iterable[bytes]:
     length = pixels.length + pixels.length % 2
     if length >= UNDEFINED:
         raise SaveError(f"{length} bytes of pixels do not fit one file: expected less than 4 GB")
-    blocks = (swapped(block, 2) for block in pixels.blocks()) if old.style.big and vr == "OW" else _blocks(pixels)
+    is_swapped = old.style.big and vr == "OW"
+    blocks = (swapped(bytes(block), 2) for block in pixels.blocks()) if is_swapped else _blocks(pixels)
     return _chain(_pixel_header(old.style, length, vr), blocks, b"\0" * (pixels.length % 2))
 
 
-def _blocks(pixels: NewPixels) -> Iterator[bytes]:
+def _blocks(pixels: NewPixels) -> Iterator[Block]:
     yield from pixels.blocks()
 
 
-def _kept_frames(old: _Old, header: Header, keep: Sequence[int]) -> tuple[Iterable[bytes], dict[int, Known | None]]:
+def _kept_frames(old: _Old, header: Header, keep: Sequence[int]) -> tuple[Iterable[Block], dict[int, Known | None]]:
     """Return the pixel element of some frames, and the extended offset tables that go with it."""
     instance = read_instance(header)
     spans = [(instance.offsets[i], instance.lengths[i]) for i in keep if i < len(instance)]

@@ -27,7 +27,7 @@ from .layouts import Layouts
 from .naming import Paths, new_uid
 from .pixelmodule import STALE_PRIVATE
 from .placing import placed
-from .rows import instances_of, row_headers, staged_rows, stored_bytes
+from .rows import StoredPixels, instances_of, row_headers, staged_rows
 from .scan import SeriesKey
 from .source import Source, Stamp
 from .splice import NewPixels, spliced
@@ -158,7 +158,7 @@ class _FileEdit(NamedTuple):
     keep: Sequence[int] | None = None
 
 
-def _rewritten(edit: _FileEdit, layouts: Layouts, pixels: NewPixels | None = None) -> Iterator[bytes]:
+def _rewritten(edit: _FileEdit, layouts: Layouts, pixels: NewPixels | None = None) -> Iterator[Block]:
     """Yield the bytes of a file with some elements, frames or all pixels changed."""
     with Source(edit.path) as source:
         try:
@@ -206,60 +206,95 @@ def new_files(
     replaced
         By SOPInstanceUID the saved rows whose files get new pixels.
     """
-    headers, is_new = row_headers(frames), staged_rows(frames)
-    _, codes = frames.column(INSTANCE_UID)
-    done, layouts = set(), Layouts()
+    headers, is_new, pixels = row_headers(frames), staged_rows(frames), StoredPixels(frames)
+    groups = _rows_by(frames.column(INSTANCE_UID)[1], frames.number)
+    done, layouts, saved = set(), Layouts(), _Saved()
     for row, instance in instances_of(frames, key):
-        rows = np.flatnonzero(codes == codes[row])
-        rows = rows[np.argsort(frames.number[rows], kind="stable")]
         if instance.sop_uid in replaced:
             if instance.sop_uid not in done:  # frames of one instance may be staged in several chunk files
-                old = replaced[instance.sop_uid]
-                work = _with_new_pixels(frames, rows, [headers[i] for i in rows], *old, layouts)
+                rows = groups[int(frames.column(INSTANCE_UID)[1][row])]
+                images = _NewImages([headers[i] for i in rows], frames.number[rows].tolist(), rows, pixels)
+                work = _with_new_pixels(images, saved.file_of(*replaced[instance.sop_uid]), layouts)
                 yield work._replace(instance=instance.sop_uid)
             done.add(instance.sop_uid)
             continue
         place = os.fsencode(paths.path(instance))
+        rows = groups[int(frames.column(INSTANCE_UID)[1][row])]
         if is_new[row] and len(rows) > 1:
             raise SaveError(
                 "an enhanced image was copied while its own new pixels were not saved: save that series first"
             )
-        content = _image(frames, row, headers[row]) if is_new[row] else partial(changed_blocks, frames.take(rows))
+        content = _image(pixels, row, headers[row]) if is_new[row] else partial(changed_blocks, frames.take(rows))
         yield Work("create", place, Stamp(-1, -1, -1), content, instance.sop_uid)
 
 
-def _with_new_pixels(
-    frames: Frames, rows: Rows, headers: Sequence[dict[int, Known]], base: Frames, old: int, layouts: Layouts
-) -> Work:
+def _rows_by(codes: NDArray[np.integer], number: NDArray[np.integer]) -> dict[int, Rows]:
+    """Return the rows of each code, by frame number."""
+    order = np.lexsort((number, codes))
+    parts = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
+    return {int(codes[part[0]]): part for part in parts}
+
+
+class _NewImages(NamedTuple):
+    """The staged frames of one file: their headers, frame numbers and rows, and the pixels of rows."""
+
+    headers: Sequence[dict[int, Known]]
+    numbers: Sequence[int]
+    rows: Rows
+    pixels: StoredPixels
+
+    def blocks(self) -> Iterator[Block]:
+        return (self.pixels.read(int(row), header) for row, header in zip(self.rows, self.headers, strict=True))
+
+
+class _OldFile(NamedTuple):
+    """One saved file: absolute and relative path, stamp, and the headers of its frames."""
+
+    full: bytes
+    path: bytes
+    stamp: Stamp
+    headers: Sequence[dict[int, Known]]
+
+
+class _Saved:
+    """Tables of saved frames, file by file; what is known of one table serves all its files."""
+
+    def __init__(self) -> None:
+        self._tables: dict[int, tuple[list[dict[int, Known]], dict[int, Rows]]] = {}
+
+    def file_of(self, base: Frames, row: int) -> _OldFile:
+        """Return the file of a row."""
+        if id(base) not in self._tables:
+            self._tables[id(base)] = row_headers(base), _rows_by(base.file, base.number)
+        headers, files = self._tables[id(base)]
+        path, stamp = _file_of(base, row)
+        there = files[int(base.file[row])]
+        return _OldFile(os.path.join(base.files.root, path), path, stamp, [headers[i] for i in there])
+
+
+def _with_new_pixels(images: _NewImages, old: _OldFile, layouts: Layouts) -> Work:
     """Return the replacement of a file whose pixels and what describes them are new."""
-    path, stamp = _file_of(base, old)
-    there = np.flatnonzero(base.file == base.file[old])
-    there = there[np.argsort(base.number[there], kind="stable")]
-    keep = frames.number[rows].tolist() if len(rows) < len(there) else None
-    stay = there if keep is None else there[keep]
-    before = row_headers(base.take(stay))
+    count, headers = len(old.headers), images.headers
+    keep = images.numbers if len(headers) < count else None
+    before = old.headers if keep is None else [old.headers[number] for number in keep]
     changes: dict[int, list[Known | None]] = {}
     for tag in sorted({tag for header in (*before, *headers) for tag in header}):
         new = [header.get(tag) for header in headers]
         if tag not in _FOLLOW and new != [header.get(tag) for header in before]:
             changes[tag] = new
     bits = int.from_bytes(headers[0][_ALLOCATED][1], "little")
-    length = int(frames.locations.take([int(rows[0])]).dtype(rescale=False).itemsize)
-    length *= int(np.prod(frames.locations.take([int(rows[0])]).frame_shape())) * len(rows)
-
-    def blocks() -> Iterator[bytes]:
-        return (stored_bytes(frames, int(row), header) for row, header in zip(rows, headers, strict=True))
-
-    edit = _FileEdit(os.path.join(base.files.root, path), len(there), changes, keep)
-    pixels = NewPixels(length, bits, blocks)
-    return Work("replace", path, stamp, partial(_rewritten, edit, layouts, pixels))
+    length = sum(images.pixels.nbytes(int(row)) for row in images.rows)
+    pixels = NewPixels(length, bits, images.blocks)
+    return Work(
+        "replace", old.path, old.stamp, partial(_rewritten, _FileEdit(old.full, count, changes, keep), layouts, pixels)
+    )
 
 
-def _image(frames: Frames, row: int, header: dict[int, Known]) -> Callable[[], Iterator[Block]]:
+def _image(pixels: StoredPixels, row: int, header: dict[int, Known]) -> Callable[[], Iterator[Block]]:
     """Return what gives the bytes of one staged image."""
 
     def content() -> Iterator[Block]:
         elements = [(tag, vr, raw) for tag, (vr, raw) in header.items()]
-        yield from file_blocks(elements, stored_bytes(frames, row, header))
+        yield from file_blocks(elements, pixels.read(row, header))
 
     return content

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from . import catalogs, graphs, reading
+from . import catalogs, editing, graphs, reading
 from .data import Absent
 from .table import Row, markdown
 
@@ -22,8 +22,12 @@ MEASUREMENTS: dict[str, Callable[[Path], list[Row]]] = {
     "one-frame": reading.one_frame,
     "two-dims": reading.to_two_dims,
     "graph": graphs.graph_size,
+    "read-one-tag": editing.read_one_tag,
+    "stage": editing.stage_an_edit,
+    "edit-and-save": editing.edit_and_save,
+    "new-pixels": editing.new_pixels,
 }
-_ALL_CORES = {"whole-series-all-cores"}
+_ALL_CORES = {"whole-series-all-cores", "edit-and-save", "new-pixels"}
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"), "1")
 
 
