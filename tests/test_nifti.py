@@ -50,6 +50,15 @@ def test_files_hold_what_the_array_does(scan, tmp_path):
     np.testing.assert_allclose(image.affine, expected.affine, atol=1e-5)
 
 
+def test_records_write_themselves(scan, tmp_path):
+    """Every record has to_nifti(), which returns the summary."""
+    assert [len(record.to_nifti(tmp_path / name).made) for name, record in (("a", scan), ("b", scan.series()[0]))] == [
+        2,
+        1,
+    ]
+    assert files(tmp_path / "b") == ["3_T1_map.json", "3_T1_map.nii.gz"]
+
+
 def test_nothing_that_exists_is_replaced(scan, tmp_path):
     """Where one of the files is there, nothing at all is written."""
     (tmp_path / "out").mkdir()
