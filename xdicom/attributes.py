@@ -22,7 +22,7 @@ Name = TagLike | tuple[str, int, int]
 _RESERVED = """
     affine array check children close copy_to database forget frames key merge move_to ndarray new_patient new_series
     new_sibling new_study patient patients plot problems remove rescan restore save series set set_ndarray set_xarray
-    split status studies study subseries to_csv to_pandas to_png to_xarray to_zarr
+    split status studies study subseries to_csv to_nifti to_pandas to_png to_xarray to_zarr
 """
 RESERVED = frozenset(_RESERVED.split())
 """What records use for something else."""
