@@ -582,6 +582,7 @@ def test_warnings_are_one_line(folder, capsys, monkeypatch):
         with warnings.catch_warnings():
             warnings.simplefilter("always")
             warnings.warn("the step is large", UserWarning, stacklevel=1)
+            warnings.warn("for programmers", DeprecationWarning, stacklevel=1)
         return 0
 
     monkeypatch.setattr(cli_read, "tree", warned)

@@ -98,6 +98,16 @@ def test_long_lists_are_cut(tmp_path: Path) -> None:
     assert outline.tree_of(store, ()).count("series ") == 4
 
 
+def test_long_trees_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many records of few children there are."""
+    for number in range(6):
+        make_series(tmp_path, 1, name=str(number), PatientID=str(number), StudyInstanceUID=f"2.25.{number}")
+    monkeypatch.setattr(outline, "MOST_LINES", 10)
+    database = xd.database(tmp_path)
+    assert repr(database).splitlines()[-1].startswith("... and 9 more lines")
+    assert len(outline.tree_of(database._store, ()).splitlines()) == 1 + 3 * 6
+
+
 def test_arrays_keep_the_repr_of_xarray(tmp_path: Path) -> None:
     """A DataArray is xarray's, in text and in HTML."""
     make_series(tmp_path)

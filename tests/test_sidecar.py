@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import xarray as xr
-from factories import AXIAL, OBLIQUE, make_series
+from factories import AXIAL, OBLIQUE, make_series, write
+from mosaics import make_slices, mosaic
 
 import xdicom
 from xdicom.conversion import volume_of
@@ -109,6 +110,15 @@ def test_slices_of_volumes_have_their_times(tmp_path):
     found = volume(tmp_path, dims, dims={"AcquisitionNumber": [1, 2]}, change=clock)
     assert sidecar(found)["SliceTiming"] == [0.0, 0.5, 0.25]
     assert found.seconds == pytest.approx(3.0)
+
+
+def test_slices_in_a_mosaic_have_their_times(tmp_path):
+    """Siemens says when each slice of a mosaic was taken, in ms after the first one of the volume."""
+    for number in (1, 2):
+        write(tmp_path / f"{number}.dcm", mosaic(make_slices(4), number=number, AcquisitionNumber=number))
+    with xdicom.database(tmp_path) as db:
+        found = volume_of(db.series()[0].to_xarray(dims=("slice", "AcquisitionNumber")).compute())
+    assert sidecar(found)["SliceTiming"] == [0.0, 0.3015, 0.201, 0.1005]
 
 
 def test_absent_numbers_are_left_out(tmp_path):

@@ -551,6 +551,25 @@ def test_real_mosaics_agree_with_nibabel(name: str, real_copy: Any) -> None:
     assert compared == {"siemens-mosaic-fmri": 6, "siemens-mosaic-nine-syntaxes": 9, "siemens-axial-orders": 14}[name]
 
 
+def test_diffusion_mosaics_of_nibabel(nibabel_gunzipped: list[Path], tmp_path: Path) -> None:
+    """Mosaics that nibabel ships, with fields that are not square to the patient, agree with it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wrappers = pytest.importorskip("nibabel.nicom.dicomwrappers", reason="nibabel is not installed")
+    found = [path for path in nibabel_gunzipped if path.name.startswith("siemens_dwi")]
+    assert len(found) == 2
+    for path in found:
+        folder = tmp_path / path.stem
+        folder.mkdir()
+        shutil.copyfile(path, folder / "a.dcm")
+        series = xd.database(folder).series()[0]
+        wrapper = wrappers.wrapper_from_data(pydicom.dcmread(path))
+        np.testing.assert_array_equal(series.to_xarray(rescale=False).values, wrapper.get_data().transpose(2, 0, 1))
+        expected = [(wrapper.affine @ [0, 0, i, 1])[:3] for i in range(wrapper.image_shape[2])]
+        np.testing.assert_allclose(np.sort(series.frames()["ImagePositionPatient"], 0), np.sort(expected, 0), atol=1e-3)
+        assert len(series.b_value) == 1
+
+
 @pytest.mark.parametrize("name", ["axdesc36", "axint35", "axasc35"])
 def test_real_order_of_slices_is_in_the_times(name: str, real_copy: Any) -> None:
     """Ascending, descending and interleaved scans have the same positions and other times of slices."""

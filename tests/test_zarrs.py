@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 import xdicom as xd
-from xdicom.errors import BrokenFileError, EditError, RecordError, SaveError, StackError
+from xdicom.errors import BrokenFileError, EditError, PixelError, RecordError, SaveError, StackError
 from xdicom.rows import row_headers
 from xdicom.zarrs import file_chunks
 
@@ -285,3 +285,26 @@ def test_units_of_time_are_no_dates(tmp_path):
     da = xr.DataArray(np.ones((1, 2, 2)), dims=("slice", "row", "column"), name="t", attrs={"units": "seconds"})
     da.to_zarr(tmp_path / "t.zarr", zarr_format=3, consolidated=False)
     np.testing.assert_array_equal(xd.from_zarr(tmp_path / "t.zarr").ndarray(), 1)
+
+
+def test_parts_of_a_series_come_together_again(made, tmp_path):
+    """Images that were stored apart join the series that they are of, each once."""
+    series = opened(made)
+    series.to_zarr(tmp_path / "a.zarr", DIMS)
+    for number in (0, 1):
+        part = xr.open_zarr(tmp_path / "a.zarr", consolidated=False).isel(EchoTime=[number]).load()
+        for variable in part.variables.values():
+            variable.encoding.clear()
+        part.to_zarr(tmp_path / f"{number}.zarr", zarr_format=3, consolidated=False)
+    first = xd.from_zarr(tmp_path / "0.zarr")
+    whole = xd.from_zarr(tmp_path / "1.zarr", database=first.database)
+    assert whole == first
+    np.testing.assert_array_equal(whole.ndarray(DIMS), series.ndarray(DIMS))
+    with pytest.raises(EditError, match="already"):
+        xd.from_zarr(tmp_path / "1.zarr", database=first.database)
+
+
+def test_series_without_images_is_told(made, tmp_path):
+    """A new series has nothing to write yet."""
+    with pytest.raises(PixelError, match="no pixels"):
+        opened(made).new_sibling().to_zarr(tmp_path / "n.zarr")

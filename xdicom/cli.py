@@ -79,8 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
 
 
-def _warn(message: Warning | str, *rest: Any, **more: Any) -> None:
-    """Show a warning without the place in the code that it comes from."""
+def _warn(message: Warning | str, category: type[Warning] = UserWarning, *rest: Any, **more: Any) -> None:
+    """Show a warning without the place in the code that it comes from; those for programmers are left out."""
+    if issubclass(category, DeprecationWarning | PendingDeprecationWarning):
+        return
     sys.stderr.write(f"xdicom: warning: {escape(message)}\n")
 
 

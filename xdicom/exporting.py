@@ -14,6 +14,7 @@ from .csvs import column_name, varying, write_csv
 from .display import Progress
 from .errors import MissingPackageError
 from .pngs import write_pngs
+from .scan import SeriesKey
 from .trees import Arranging
 from .zarrs import write_store
 
@@ -141,7 +142,11 @@ class Exporting:
         """
         self._require()
         how = Arranging(dims, rescale, mask_padding, None, missing, duplicates)
-        keys = self._store.keys(self._key)
-        tables = [(key, table) for key in keys if (table := self._store.frames(key)) is not None]
+        is_series = len(self._key) == 3
+        if is_series:
+            tables = [(SeriesKey(*self._key), self.frames())]
+        else:
+            keys = self._store.keys(self._key)
+            tables = [(key, table) for key in keys if (table := self._store.frames(key)) is not None]
         with Progress("writing", unit="groups") as progress:
-            write_store(tables, path, how, is_series=len(self._key) == 3, progress=progress)
+            write_store(tables, path, how, is_series=is_series, progress=progress)

@@ -80,7 +80,7 @@ class Identity(NamedTuple):
     def find(self, other: "Identity") -> NDArray[np.intp]:
         """Return for each row of this table the row of another that is the same, or -1; of equal ones each once."""
         both = np.stack([np.concatenate([other.uid, self.uid]), np.concatenate([other.place, self.place])], axis=1)
-        _, codes = np.unique(both, axis=0, return_inverse=True)
+        codes = np.unique(both, axis=0, return_inverse=True)[1].reshape(-1)  # numpy 2.0 keeps an axis
         there, here = _ranked(codes[: other.rows]), _ranked(codes[other.rows :])
         found = np.full(self.rows, -1, np.intp)
         order = np.lexsort(there.T[::-1])

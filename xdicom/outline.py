@@ -16,6 +16,7 @@ from .store import Store
 
 MOST_INFERRED = 25
 """Of more series dims are not inferred, which takes a few ms each; the size of their images is shown."""
+MOST_LINES = 200
 
 
 def tree_of(store: Store, key: tuple[str, ...], *, limit: int | None = None) -> str:
@@ -26,8 +27,21 @@ def tree_of(store: Store, key: tuple[str, ...], *, limit: int | None = None) -> 
     store, key
         The record.
     limit
-        The most children shown below one record; the others are counted.
+        The most children shown below one record; the others are counted. None shows all of everything.
     """
+    return _cut(_whole_tree(store, key, limit), limit)
+
+
+def _cut(text: str, limit: int | None) -> str:
+    """Leave out what no screen holds; with a limit of None nothing."""
+    lines = text.split("\n")
+    more = len(lines) - MOST_LINES
+    if limit is None or more <= 0:
+        return text
+    return "\n".join([*lines[:MOST_LINES], f"... and {more:,} more lines, see children, or the command xdicom tree"])
+
+
+def _whole_tree(store: Store, key: tuple[str, ...], limit: int | None) -> str:
     if key:
         return tree_text([node_of(store, key)], limit=limit)
     nodes = nodes_of(store, key)

@@ -9,6 +9,7 @@ import xarray as xr
 from .archived import Header, as_template, headers_of, shared_header
 from .derive import Limits, Plan, computed, fill_series
 from .errors import EditError
+from .frames import Frames
 from .labelling import in_order
 from .modules import PATIENT_TAGS, STUDY_TAGS
 from .naming import new_uid
@@ -54,7 +55,7 @@ def restore_series(store: Store, array: xr.DataArray, progress: Progress | None 
         template = as_template(headers)
         plan = _with_windows(plan_of(template, ordered, lead, np.arange(len(headers))), headers)
         key = series_key(headers[0], b"")
-        _refuse_present(store, key)
+        _refuse_present(store, key, template)
         store.begin()  # which sweeps staged pixels that nothing refers to
         frames = computed(store, ordered, plan, progress=progress)
         with store.together():
@@ -132,10 +133,12 @@ def _with_windows(plan: Plan, headers: list[Header]) -> Plan:
     return plan._replace(headers=build)
 
 
-def _refuse_present(store: Store, key: SeriesKey) -> None:
-    if store.exists(tuple(key)):
+def _refuse_present(store: Store, key: SeriesKey, template: Frames) -> None:
+    """Refuse images that the series in the database has already; others, such as those of another stack, join it."""
+    held = store.frames(key)
+    if held is not None and set(held.unique(_INSTANCE)) & set(template.unique(_INSTANCE)):
         raise EditError(
-            f"the series {key.series} is in the database already: remove it first, "
+            f"images of the series {key.series} are in the database already: remove it first, "
             "or leave out database= and copy_to() a study, for a copy under new UIDs"
         )
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import xarray as xr
 
 from .conversion import LPS_TO_RAS, Volume, time_step
 from .geometry import FloatArray
@@ -75,6 +76,8 @@ _IDENTITY = (
     *("PerformingPhysicianName", "OperatorsName", "InstitutionName", "InstitutionAddress"),
     *("InstitutionalDepartmentName", "StationName", "DeviceSerialNumber"),
 )
+# MosaicRefAcqTimes, of the slices in a Siemens mosaic, and the private creator that it is of.
+_MOSAIC_TIMES, _MOSAIC_CREATOR = "tag_0019_1029", "tag_0019_0010"
 _PHASE_AXIS = {"COL": "j", "COLUMN": "j", "ROW": "i"}
 _B_VALUES = ("b_value", "DiffusionBValue")
 _DIRECTIONS = tuple(
@@ -149,18 +152,25 @@ def _value(volume: Volume, keyword: str) -> Any:
 
 
 def _slice_timing(volume: Volume) -> list[float] | None:
-    """Return when each slice of the first volume was taken, in seconds after the first one, by AcquisitionTime."""
+    """Return when each slice of the first volume was taken, in seconds after the first one."""
     da = volume.array
     along = str(da.dims[2])
+    in_mosaic = da.coords.get(_MOSAIC_TIMES)
+    if in_mosaic is not None and along in in_mosaic.dims and da.attrs.get(_MOSAIC_CREATOR) == "SIEMENS MR HEADER":
+        return _after_first(in_mosaic, along, _MILLI)
     if "AcquisitionTime" not in da.coords or not volume.seconds or not volume.others:
         return None
     times = da.coords["AcquisitionTime"]
     if along not in times.dims or time_step(da, volume.others[0]) is None:
         return None
-    first = times.isel({dim: 0 for dim in times.dims if dim != along}).values.astype(float)
-    after = first - first.min()
-    in_one_volume = bool(np.isfinite(after).all() and after.max() < volume.seconds)
-    return [round(each, 6) for each in after.tolist()] if in_one_volume else None
+    after = _after_first(times, along)
+    return after if after and max(after) < volume.seconds else None
+
+
+def _after_first(times: xr.DataArray, along: str, unit: float = 1.0) -> list[float] | None:
+    """Return the times of the slices of the first volume in seconds after the first of them, None if one is unknown."""
+    first = times.isel({dim: 0 for dim in times.dims if dim != along}).values.astype(float) * unit
+    return [round(each, 6) for each in (first - first.min()).tolist()] if np.isfinite(first).all() else None
 
 
 def gradients(volume: Volume) -> Gradients | None:

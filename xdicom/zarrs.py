@@ -134,7 +134,8 @@ def read_store(path: str | os.PathLike[str], group: str | None = None) -> xr.Dat
     da = _images_in(path, found[0])
     if da is None:
         raise RecordError(f"{os.fspath(path)!r} has no images any more")
-    return da.assign_coords({name: coord.compute() for name, coord in da.coords.items()})
+    loaded = da.coords.to_dataset().compute()  # together: each one by itself would load all that lie along its dims
+    return da.assign_coords({name: coord.variable for name, coord in loaded.coords.items()})
 
 
 def _images_in(path: str | os.PathLike[str], group: str) -> xr.DataArray | None:
