@@ -27,15 +27,15 @@ ORDER = """
     freeing journal
     works
     -- arrays
-    dims quantities alike advice stack infer placement coordinates array indexed planes slabs resample regular
+    dims quantities alike advice stack infer splitting placement coordinates array indexed planes slabs resample regular
     likeness conversion sidecar
     -- faces
     create labelling access store extremes derive replacing transfer saving export
     -- what people see
     display montage plotting pictures
     -- records
-    reading outline trees archived zarrs restoring thumbnail notebook csvs pngs exporting records database creation
-    newseries apply backend accessor nifti wrappers
+    reading outline trees archived zarrs restoring thumbnail notebook csvs pngs exporting records parts database
+    creation newseries apply backend accessor nifti wrappers
     -- the demo and the command
     confidentiality anonymise relaxation phantom phantomstudy anglesets demo
     cli_words cli_output cli_read cli_edit cli_export cli
@@ -83,6 +83,7 @@ TESTED_WITH = {
     "modules": "derive",
     "newseries": "accessor",
     "overlays": "edits",
+    "parts": "splitting",
     "quantities": "infer",
     "reading": "database",
     "records": "database",

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 PARAMETERS = (
     *("EchoTime", "EffectiveEchoTime", "FlipAngle", "InversionTime", "b_value", "DiffusionBValue", "RepetitionTime"),
-    *("MagnetizationTransfer", "SpinTaggingType", "TagSpacingFirstDimension", "VelocityEncodingMaximumValue", "KVP"),
+    *("MagnetizationTransfer", "TagSpacingFirstDimension", "VelocityEncodingMaximumValue", "KVP"),
     *("ASLContext", "ConvolutionKernel", "ReceiveCoilName", "EchoNumbers"),
 )
 """What a scientist would name, in the order in which it is tried."""
@@ -190,7 +190,7 @@ def _exact(
     times = len(ids) // points
     singles = [dim for dim in preferred if len(dim.values) == times]
     names = (
-        {name_of(tag) for tag in frames.tags() if not is_long(frames, tag)}
+        {name_of(tag) for tag in frames.tags() if tag >> 16 != _FILE_META and not is_long(frames, tag)}
         - {dim.name for dim in preferred}
         - set(SLICE_DIMS)
     )

@@ -13,25 +13,24 @@ import numpy as np
 import xarray as xr
 
 from . import derive, transfer
-from .array import to_dataarray
 from .conditions import matching_rows, nothing_matches
 from .display import Progress
-from .errors import EditError, StackError
+from .errors import StackError
 from .frames import Frames
 from .imagery import refuse_part_of_picture
 from .labelling import as_dataarray
-from .placement import affine_of
+from .parts import Part
 from .plotting import plot
+from .reading import affine_from, readable
 from .records import Record
 from .replacing import replace_images
 from .scan import SeriesKey
-from .stack import stack
+from .splitting import parted_by, stacks
 from .store import Store
-from .tags import unique
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
     from .catalog import Problem, Report
 
@@ -248,9 +247,7 @@ class Series(_BelowDatabase):
         GeometryError
             If there is no geometry, or slices are not equally spaced.
         """
-        frames = self.frames()
-        grid = stack(frames, ("slice_location",), duplicates="first")
-        return affine_of(to_dataarray(frames, grid))
+        return affine_from(self.frames())
 
     def subseries(self, **conditions: Any) -> Series:
         """Make a new series in the same study, of copies of the frames that match every condition.
@@ -269,31 +266,37 @@ class Series(_BelowDatabase):
         rows = np.flatnonzero(matching_rows(frames, conditions))
         if not rows.size:
             raise nothing_matches(frames, conditions)
-        return self._copy_of(rows)
+        return self._copy_of(frames.take(rows))
 
-    def split(self, *names: Any) -> list[Series]:
-        """Make a new series in the same study for each combination of values of some tags or attributes.
+    def split(self, *names: Any) -> list[Part]:
+        """Part the series, for reading: into the stacks that it holds, or by the values of some tags or attributes.
 
         Parameters
         ----------
         *names
-            Tags or lower_case attributes, such as "EchoTime" or "image_type".
+            Tags or lower_case attributes, such as "EchoTime" or "image_type". Where none is given, frames are parted
+            that cannot lie in one array: other matrix, orientation, spacing or line of positions; and those that fill
+            no grid by what they show (see ImageType), by stack or acquisition.
 
         Returns
         -------
-        list of Series
-            Copies, in ascending order of the values; this series stays.
-        """
-        frames = self.frames()
-        if not names:
-            raise EditError("split() needs a tag or attribute, such as split('EchoTime')")
-        codes = np.stack([_ranks(frames, name) for name in names], axis=1)
-        groups = [np.flatnonzero((codes == each).all(axis=1)) for each in np.unique(codes, axis=0)]
-        return [self._copy_of(rows) for rows in groups]
+        list of Part
+            In the order of their first frames, or ascending by the values. Nothing is copied or staged; `to_series()`
+            of one makes a series of copies.
 
-    def _copy_of(self, rows: Any) -> Series:
+        Raises
+        ------
+        PixelError
+            If there are no images.
+        """
+        if names:
+            frames = self.frames()
+            return [Part(self, frames.take(rows)) for rows in parted_by(frames, names)]
+        images = readable(self.frames())
+        return [Part(self, images.take(rows)) for rows in stacks(images)]
+
+    def _copy_of(self, frames: Frames) -> Series:
         """Make a new series in the same study of copies of some frames."""
-        frames = self.frames().take(rows)
         refuse_part_of_picture(frames)  # before there is a series
         names = frames.unique("SeriesDescription")
         values = {"SeriesDescription": names[0] or ""} if len(names) else {}
@@ -446,11 +449,3 @@ class Series(_BelowDatabase):
 
 def _matches(store: Store, key: tuple[str, ...], conditions: dict[str, Any]) -> bool:
     return any(matching_rows(table, conditions).any() for table in store.tables(key))
-
-
-def _ranks(frames: Frames, name: Any) -> NDArray[np.intp]:
-    """Return for each frame the rank of its value among those of a tag or attribute, -1 where it has none."""
-    values, codes = frames.named(name)
-    order = list(unique(values))
-    ranks = [next(i for i, other in enumerate(order) if other is value or other == value) for value in values]
-    return np.array([*ranks, -1], np.intp)[codes]

@@ -21,7 +21,7 @@ from .frames import Files, Frames
 from .imagery import refuse_part_of_picture
 from .labelling import in_order
 from .likeness import attribute_tags, changed_tags, nearest_rows
-from .modules import CHARSET, PATIENT_TAGS, STUDY_TAGS
+from .modules import CHARSET, PATIENT_TAGS, STUDY_TAGS, without
 from .naming import new_uid
 from .overlay import has_text_beyond_ascii, overlaid
 from .pixelmodule import SourceImage, derived_header, pixel_module, replace_pixels, settle_class, wants_zero_intercept
@@ -362,7 +362,7 @@ def copy_frames(
     if not elsewhere:
         fixed = {tag: raw for tag, raw in fixed.items() if tag not in outer}
     gone = outer - fixed.keys() if elsewhere else frozenset()
-    kept = frames.with_columns(dict.fromkeys(gone & frames.columns.keys()))
+    kept = frames.with_columns(without(gone & frames.columns.keys()))
     columns = inline(kept) | laid_columns(kept, fixed)
     if not keep_uids:
         columns[_INSTANCE] = _fresh_uids(frames)

@@ -16,6 +16,7 @@ from . import tags
 from .advice import COUNTERS, PARAMETERS, crowded, no_grid, varying, way_out
 from .alike import SHARED, count_of, located, matrices
 from .dims import (
+    INSTANCE_UID,
     Dim,
     IndexArray,
     column_of,
@@ -107,6 +108,15 @@ def infer(
         _check_alike(frames, "quantities (see ImageType)", quantities(frames))
         return Choice((slices,), f"each of the {len(frames)} frames has its own position")
     return _Search(frames, slices).choose(missing, duplicates)
+
+
+def first_copies(frames: "Frames") -> IndexArray:
+    """Return the rows of all frames but those that are there already, with the same SOPInstanceUID and number."""
+    instances = joint_codes(frames.column(INSTANCE_UID)[1], frames.number.astype(np.intp))
+    if (frames.column(INSTANCE_UID)[1] < 0).all():
+        return np.arange(len(frames))
+    order = order_frames(frames)
+    return np.sort(order[np.unique(instances[order], return_index=True)[1]])
 
 
 def _check_alike(frames: "Frames", words: str, codes: IndexArray) -> None:
@@ -286,11 +296,10 @@ class _Search:
     def _dim(self, name: str) -> Dim | None:
         """Return a tag or attribute as a dim if every frame has it and it varies."""
         try:
-            label, values, codes = column_of(self.frames, name)
-        except UnknownTagError:
+            dim = resolve(self.frames, name)
+        except (StackError, UnknownTagError):
             return None
-        dim = dim_of(label, values, codes) if len(values) > 1 else None
-        return dim if dim is not None and len(dim.values) > 1 and (dim.codes >= 0).all() else None
+        return dim if len(dim.values) > 1 and (dim.codes >= 0).all() else None
 
     def _dims(self, names: Sequence[str]) -> list[Dim]:
         return [dim for dim in map(self._dim, names) if dim is not None]
@@ -369,6 +378,10 @@ class _Search:
         single = int((self.counts == 1).sum())
         text += f", {single} one" if single else ""
         tried = f" Tried: {'; '.join(self.tried)}." if self.tried else ""
+        spare = len(self.frames) - len(first_copies(self.frames))
+        if spare:
+            same = f"{spare} of them are copies, with the SOPInstanceUID of another"
+            return f"{text}. {same}: try duplicates='first' to keep the first of each"
         gaps, copies = self._with_gaps(), self._with_copies()
         if gaps is not None:
             return f"{text}.{tried} {_sentence(gaps.reason)}: try missing='fill' to have NaN there"

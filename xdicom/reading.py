@@ -13,9 +13,11 @@ import numpy as np
 
 from . import array as lazy
 from .dims import order_frames
-from .infer import infer
+from .infer import first_copies
 from .instance import INSTANCE_UID
+from .placement import affine_of
 from .selection import SelectableArray
+from .splitting import choose
 from .stack import arrange, check_options, stack
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
     from .frames import Frames
+    from .geometry import FloatArray
     from .scaling import Scale
     from .stack import Grid
     from .store import Store
@@ -118,9 +121,17 @@ def arranged(
     if dims is not None:
         return images, stack(images, _as_dims(dims), missing=missing, duplicates=duplicates)
     check_options(missing, duplicates)
-    choice = infer(images, missing=missing, duplicates=duplicates)
+    if duplicates == "first":
+        images = images.take(first_copies(images))
+    choice = choose(images, missing=missing, duplicates=duplicates)
     grid = arrange(images, choice.dims, missing=missing, duplicates=duplicates)
     return images, replace(grid, reason=choice.reason)
+
+
+def affine_from(frames: Frames) -> FloatArray:
+    """Return the 4 x 4 matrix from (column, row, slice) index to LPS mm; see `Series.affine`."""
+    grid = stack(frames, ("slice_location",), duplicates="first")
+    return affine_of(lazy.to_dataarray(frames, grid))
 
 
 def _as_dims(dims: Sequence[Any] | str) -> Sequence[Any]:
