@@ -308,3 +308,19 @@ def test_series_without_images_is_told(made, tmp_path):
     """A new series has nothing to write yet."""
     with pytest.raises(PixelError, match="no pixels"):
         opened(made).new_sibling().to_zarr(tmp_path / "n.zarr")
+
+
+@pytest.mark.parametrize("enhanced", [False, True])
+def test_values_of_one_scale_come_back_exactly(tmp_path, enhanced):
+    """Where all images have one slope that is no integer, it is kept, and no value is rounded anew."""
+    if enhanced:
+        factories.make_enhanced(tmp_path / "in" / "e.dcm", slices=4, slopes=[0.37] * 4)
+    else:
+        factories.make_series(tmp_path / "in", slices=4, slope=0.37, intercept=-12.5, bits_stored=12)
+    (series,) = xd.database(tmp_path / "in").series()
+    series.to_zarr(tmp_path / "a.zarr")
+    back = xd.from_zarr(tmp_path / "a.zarr")
+    assert back.RescaleSlope == 0.37
+    np.testing.assert_array_equal(back.ndarray(), series.ndarray())
+    back.save(tmp_path / "out")
+    np.testing.assert_array_equal(xd.database(tmp_path / "out").series()[0].ndarray(), series.ndarray())

@@ -47,10 +47,14 @@ _ATTRIBUTE_TAGS = {"b_value": "DiffusionBValue"}
 
 
 class Plan(NamedTuple):
-    """What makes the headers of all images once the elements that describe their pixels are known."""
+    """What makes the headers of all images once the elements that describe their pixels are known.
+
+    With `scale`, slope and intercept that the values had before, these are kept where they still serve.
+    """
 
     headers: Callable[[Header], list[Header]]
     zero_intercept: bool = False
+    scale: tuple[str, str] | None = None
 
 
 def fill_series(
@@ -62,6 +66,7 @@ def fill_series(
     limits: Limits = None,
     spacing: Spacing = None,
     affine: "ArrayLike | None" = None,
+    scale: tuple[str, str] | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Stage the images of an empty series; a lazy array is computed once.
@@ -78,6 +83,8 @@ def fill_series(
         (low, high) that values are clipped to.
     spacing, affine
         Geometry where nothing is cloned, see `create.slice_geometry`.
+    scale
+        See `Plan`.
     progress
         Called with the number of tasks done and that of all.
 
@@ -102,6 +109,7 @@ def fill_series(
         if template is None or not len(template)
         else _derived(ordered, lead, template, fixed, key, spacing=spacing, affine=affine)
     )
+    build = build._replace(scale=scale)
     store.stage(key, computed(store, ordered, build, limits=limits, progress=progress))
 
 
@@ -126,7 +134,10 @@ def computed(
     frame_ndim = 3 if "sample" in ordered.dims else 2
     staged = store.edits.stage_pixels(data if bounds is None else _clipped(data, *bounds), frame_ndim, progress)
     try:
-        chosen = _quantised(ordered, staged, limits, zero_intercept=build.zero_intercept)
+        before = None
+        if build.scale is not None and limits is None and "sample" not in ordered.dims and not staged.extent.integral:
+            before = quantise.kept(*build.scale, staged.extent, staged.sample)
+        chosen = before or _quantised(ordered, staged, limits, zero_intercept=build.zero_intercept)
         return staged_frames(staged, build.headers(_module(ordered, staged, chosen)))
     except BaseException:
         discard(staged.folder)
