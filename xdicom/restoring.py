@@ -131,7 +131,7 @@ def _with_windows(plan: Plan, headers: list[Header]) -> Plan:
             for header, before in zip(made, headers, strict=True)
         ]
 
-    return Plan(build, plan.zero_intercept, _scale_of(headers))
+    return plan._replace(headers=build, scale=_scale_of(headers))
 
 
 def _scale_of(headers: list[Header]) -> tuple[str, str] | None:
