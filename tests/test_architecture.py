@@ -34,8 +34,8 @@ ORDER = """
     -- what people see
     display montage plotting pictures
     -- records
-    reading outline trees archived zarrs restoring thumbnail notebook csvs pngs exporting records parts database
-    creation newseries apply backend accessor nifti wrappers
+    reading outline trees archived zarrs restoring thumbnail notebook csvs pngs nifti exporting records parts database
+    creation newseries apply backend accessor wrappers
     -- the demo and the command
     confidentiality anonymise relaxation phantom phantomstudy anglesets demo
     cli_words cli_output cli_read cli_edit cli_export cli

@@ -482,12 +482,25 @@ def test_export_of_zarr(echoes, tmp_path, capsys):
     assert xdicom.from_zarr(tmp_path / "out" / "2 T2.zarr").PatientID == "P2"
 
 
-def test_reports_are_left_out_of_pictures(tmp_path, capsys):
-    """They are no images, so that the exit code is 0."""
+@pytest.mark.parametrize("to", ["png", "frames", "zarr", "nifti"])
+@pytest.mark.parametrize("dry", [["--dry-run"], []], ids=["dry run", "written"])
+def test_reports_are_left_out(tmp_path, capsys, to, dry):
+    """They are no images, so that the exit code is 0; a dry run says so too."""
     make_report(tmp_path / "in" / "a.dcm")
-    code, out, _ = run(capsys, "export", tmp_path / "in", "--to", "png", "--out", tmp_path / "out")
+    code, out, _ = run(capsys, "export", tmp_path / "in", "--to", to, "--out", tmp_path / "out", *dry)
     assert code == 0
     assert out.startswith("left out ")
+
+
+def test_columns_of_a_table_are_chosen(echoes, tmp_path, capsys):
+    """By --tag, however it is named; an unknown one writes nothing."""
+    words = ["export", echoes, "--to", "csv", "--where", "SeriesNumber=1", "--out", tmp_path / "out"]
+    assert run(capsys, *words, "--tag", "EchoTme")[0] == 2
+    assert not (tmp_path / "out").exists()
+    run(capsys, *words, "--tag", "EchoTime", "--tag", "0020,0011")
+    lines = (tmp_path / "out" / "1 fat T1.csv").read_text(encoding="utf-8-sig").splitlines()
+    assert lines[0].startswith("EchoTime,")
+    assert len(lines) == 7
 
 
 def test_names_of_exports_are_safe_and_differ(tmp_path, capsys):

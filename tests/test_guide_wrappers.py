@@ -60,3 +60,15 @@ def test_overlay_of_a_mask(series, target):
     found = overlay.ndarray()
     assert set(np.unique(found)) == {0, 1}
     assert found.mean() == pytest.approx(mask.ndarray()[..., 1:3].mean(), abs=0.05)
+
+
+def test_overlay_of_all_flip_angles(series, target):
+    """The guide's own series, with several flip angles at each position, keeps them."""
+    from xdicom.wrappers import scipy
+
+    whole = next(each for each in series.study.series() if len(each.FlipAngle) > 1)
+    overlay = scipy.map_to(whole, target, dims=("SliceLocation", "FlipAngle"))
+    assert overlay.FlipAngle == whole.FlipAngle
+    assert len(overlay.frames()) == 2 * len(whole.FlipAngle)
+    one = overlay.subseries(FlipAngle=20).to_xarray("slice").values
+    np.testing.assert_allclose(one, scipy.map_to(series, target).to_xarray("slice").values, atol=0.1)

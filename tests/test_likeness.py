@@ -8,7 +8,7 @@ from test_planes import Table, array, template
 
 from xdicom import likeness, tags
 from xdicom.errors import TagValueError
-from xdicom.likeness import attribute_tags, changed_tags, nearest_rows
+from xdicom.likeness import alike_rows, attribute_tags, changed_tags, nearest_rows, source_images
 
 # Nearest -----------------------------------------------------------------------------------------------------------
 
@@ -70,6 +70,35 @@ def test_many_images_take_little_memory(monkeypatch):
     monkeypatch.setattr(likeness._Term, "costs", lambda term, rows: sizes.append(found := costs(term, rows)) or found)
     assert np.array_equal(nearest_rows(images, ("slice",), frames), whole)
     assert max(found.size for found in sizes) <= 500
+
+
+def test_centres_are_compared_not_corners():
+    """An image turned about its centre, or with another field of view, resembles the frame around that centre."""
+    wide = array([0.0, 3.0, 6.0, 9.0])
+    wide = wide.assign_coords(ImagePositionPatient_x=("slice", wide["ImagePositionPatient_z"].values * 40 - 130))
+    wide = wide.assign_coords(column_spacing=1.0).isel(slice=[2])
+    found = nearest_rows(wide, ("slice",), template(flips=(5.0,)))
+    turned = array([2.0]).assign_coords(
+        {"row_direction_x": 0.0, "row_direction_z": 1.0, "ImagePositionPatient_x": ("slice", [-8.5])}
+    )
+    assert found.tolist() == [2]
+    # Columns go up from 2 mm: the centre is at 3.5 mm, nearer to the slice at 3 mm than to that at 0.
+    assert nearest_rows(turned, ("slice",), template(flips=(5.0,))).tolist() == [1]
+
+
+def test_all_that_is_alike_along_a_dim_that_is_gone():
+    """Where flip angles are gone, an image resembles the frames of all of them at its place, the first one first."""
+    found = [rows.tolist() for rows in alike_rows(array([3.0, 9.0]), ("slice",), template())]
+    assert found == [[1, 5], [3, 7]]
+
+
+def test_references_name_class_instance_and_frame():
+    """A frame of a file with several has its number; one without identity has no reference."""
+    frames = Table(
+        SOPClassUID=["1.2", "1.2", ABSENT], SOPInstanceUID=["1.3", "1.4", "1.5"], NumberOfFrames=[ABSENT, 20, ABSENT]
+    )
+    frames.number[:] = [0, 7, 0]
+    assert source_images(frames) == [("1.2", "1.3", None), ("1.2", "1.4", 8), None]
 
 
 # Changed tags ------------------------------------------------------------------------------------------------------

@@ -343,7 +343,7 @@ def flattened(path: Path):
         values = {tag: (vr, raw) for tag, vr, raw in header.items() if tag >> 16 != 2}
     if not instance.has_pixels:
         raise NotDicomError("no image")
-    values |= {tag: column[0] for tag, column in instance.columns.items() if column[0] is not None}
+    values |= {tag: column[0] for tag, column in instance.columns.items() if tag >= 0 and column[0] is not None}
     return explicit_values(values, implicit=header.layout.implicit), len(instance)
 
 

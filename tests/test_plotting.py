@@ -80,7 +80,7 @@ def test_of_three_dims_the_middle_one_stands_still(tmp_path: Path) -> None:
     """The figure says at which value."""
     dims = {"EchoTime": [4.6, 9.2, 13.8], "FlipAngle": [5, 10]}
     figure = plot(opened(tmp_path, dims=dims).to_xarray(("slice", "EchoTime", "FlipAngle")))
-    assert "EchoTime 9.2 of 3" in texts(figure)[0]
+    assert "EchoTime 9.2, one of 3" in texts(figure)[0]
     assert len(tiles(figure)) == 6
 
 

@@ -189,7 +189,8 @@ def four_dimensional():
         AcquisitionTime=(("EchoTime", "slice"), times),
         TriggerTime=("slice", [7.0, 8.0, 9.0]),
         FlipAngle=30.0,
-    ).assign_attrs(PatientID="p", Rows=6, SliceThickness=4.0, stack_dims="EchoTime slice")
+        stack_dims="FlipAngle EchoTime slice",
+    ).assign_attrs(PatientID="p", Rows=6, SliceThickness=4.0)
 
 
 def test_other_dims_pass_through():
@@ -217,6 +218,8 @@ def test_geometry_is_the_targets_and_the_rest_the_sources():
     np.testing.assert_allclose(affine_of(found), matrix, atol=1e-9)
     assert (found.EchoTime.values.tolist(), float(found.FlipAngle), found.attrs["PatientID"]) == ([5, 10], 30, "p")
     assert "Rows" not in found.attrs
+    renamed = resample(source.rename(slice="SliceLocation").assign_coords(stack_dims="FlipAngle SliceLocation"), target)
+    assert str(renamed.stack_dims.values) == "FlipAngle slice"
 
 
 def test_what_varies_from_slice_to_slice_is_that_of_the_nearest():
@@ -320,6 +323,15 @@ def test_labels_are_those_of_the_nearest_voxel():
     expected = by_simpleitk(source, target, 0)
     assert found.dtype == np.int16
     np.testing.assert_array_equal(found.values, np.nan_to_num(expected))
+
+
+def test_labels_are_zero_where_the_source_is_nan():
+    """NaN is no label."""
+    source = random_grid()
+    source.values[4, 5, 6] = np.nan
+    found = resample_mask(source, source, labels=True)
+    np.testing.assert_array_equal(found.values, np.nan_to_num(source.values))
+    assert found.attrs == resample(source, source).attrs
 
 
 def test_integers_are_rounded_to():

@@ -1,12 +1,15 @@
 """What the values of an array are: chosen by `rescale` and `mask_padding`, told by attributes."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 import xarray as xr
 from factories import make_enhanced, make_series
+from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
@@ -103,6 +106,36 @@ def test_units_that_vary_are_a_coordinate(tmp_path: Path) -> None:
     assert da["units"].dims == ("FlipAngle",)
     assert da["units"].values.tolist() == ["mrad", "Hz"]
     assert "units" not in da.attrs
+
+
+def test_dose_is_scaled(tmp_path: Path) -> None:
+    """RT Dose has no rescale: stored values are multiplied by DoseGridScaling, in the unit that DoseUnits says."""
+    path = Path(get_testdata_file("rtdose.dcm", download=False))
+    shutil.copyfile(path, tmp_path / "dose.dcm")
+    series = opened(tmp_path)
+    ds = pydicom.dcmread(path)
+    da = series.to_xarray(dims=("frame",))
+    np.testing.assert_allclose(da.values, ds.pixel_array * ds.DoseGridScaling, rtol=1e-6)
+    assert da.attrs["units"] == "RELATIVE"
+    np.testing.assert_array_equal(series.to_xarray(dims=("frame",), rescale=False).values, ds.pixel_array)
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_new_dose(apart: bool, tmp_path: Path) -> None:
+    """New dose is scaled by DoseGridScaling again, so that other readers find it, too; a derived image by a rescale."""
+    path = Path(get_testdata_file("rtdose.dcm", download=False))
+    shutil.copyfile(path, tmp_path / "dose.dcm")
+    series = opened(tmp_path)
+    doubled = series.ndarray() * 2.0
+    target = series.new_sibling() if apart else series
+    target.set_ndarray(doubled)
+    np.testing.assert_allclose(target.ndarray(), doubled, atol=1e-4)
+    target.save()
+    np.testing.assert_allclose(target.ndarray(), doubled, atol=1e-4)
+    if not apart:
+        ds = pydicom.dcmread(tmp_path / "dose.dcm")
+        assert "RescaleSlope" not in ds
+        np.testing.assert_allclose((ds.pixel_array * ds.DoseGridScaling).transpose(2, 1, 0), doubled, atol=1e-4)
 
 
 # -- Philips

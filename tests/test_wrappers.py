@@ -284,3 +284,18 @@ def test_labels_are_kept_by_option(axial, oblique):
     expected = wrapped.map_to(masked(axial, labels), oblique, order=0).ndarray()
     assert set(np.unique(found.ndarray())) == {0, 1, 2, 3}
     np.testing.assert_array_equal(found.ndarray(), np.nan_to_num(expected))
+
+
+# -- on a cluster
+
+
+@pytest.mark.slow
+def test_a_cluster_computes_the_same(axial, oblique):
+    """Processes of a cluster get what they need, and give what threads give."""
+    distributed = pytest.importorskip("distributed")
+    here = [wrapped.map_to(axial, oblique), wrapped.median_filter(axial, 6.0), xd.apply(np.sqrt, axial)]
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster):
+        there = [wrapped.map_to(axial, oblique), wrapped.median_filter(axial, 6.0), xd.apply(np.sqrt, axial)]
+    for one, other in zip(here, there, strict=True):
+        np.testing.assert_array_equal(one.ndarray(), other.ndarray())

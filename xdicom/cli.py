@@ -167,6 +167,9 @@ def _add_editing(commands: Any) -> None:
     restore.add_argument("tags", nargs="*", metavar="TAG", help="by default all edits")
     export.add_argument("--to", required=True, choices=sorted(cli_export.WRITERS), help="the format")
     export.add_argument("--out", required=True, metavar="FOLDER", help="another folder; nothing in it is replaced")
+    export.add_argument(
+        "--tag", action="append", default=[], metavar="TAG", help="csv: a column; by default those that vary"
+    )
     export.add_argument("--identity", action="store_true", help="nifti: say in the sidecars who was scanned, and when")
     for each in (setting, save, restore, export):
         _add_where(each)

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .cli_output import ALL_WELL, PROBLEMS, say, say_json
-from .cli_words import chosen, title
+from .cli_words import checked_names, chosen, title
 from .creation import database
 from .database import Series
 from .display import Progress
 from .errors import SaveError, XdicomError
 from .naming import safe_name, uid_digits
 from .nifti import LeftOut, export_nifti
+from .reading import readable
 
 
 class _Outcome(NamedTuple):
@@ -69,29 +70,40 @@ def _written(series: Series, path: Path) -> tuple[dict[str, object], str]:
     return {"SeriesInstanceUID": series.key[-1], "path": str(path)}, f"{title(series)}: {path}"
 
 
+class _Form(NamedTuple):
+    """What a format makes of one series: what its name ends in, what writes it, and what finds out if it can be."""
+
+    suffix: str
+    write: Callable[[Series, Path], object]
+    check: Callable[[Series], object]
+
+
 def _pictures(series: list[Series], target: Path, options: argparse.Namespace) -> _Outcome:
-    return _one_file_each(series, target, options, ".png", lambda each, path: each.plot().savefig(path, format="png"))
+    form = _Form(".png", lambda each, path: each.plot().savefig(path, format="png"), _images)
+    return _one_each(series, target, options, form)
 
 
 def _frames(series: list[Series], target: Path, options: argparse.Namespace) -> _Outcome:
-    return _one_file_each(series, target, options, "", lambda each, path: each.to_png(path))
+    return _one_each(series, target, options, _Form("", lambda each, path: each.to_png(path), _images))
 
 
 def _tables(series: list[Series], target: Path, options: argparse.Namespace) -> _Outcome:
-    return _one_file_each(series, target, options, ".csv", lambda each, path: each.to_csv(path))
+    names = checked_names(options.tag)
+    return _one_each(
+        series, target, options, _Form(".csv", lambda each, path: each.to_csv(path, *names), Series.frames)
+    )
 
 
 def _zarr(series: list[Series], target: Path, options: argparse.Namespace) -> _Outcome:
-    return _one_file_each(series, target, options, ".zarr", lambda each, path: each.to_zarr(path))
+    form = _Form(".zarr", lambda each, path: each.to_zarr(path), Series.to_xarray)
+    return _one_each(series, target, options, form)
 
 
-def _one_file_each(
-    series: list[Series],
-    target: Path,
-    options: argparse.Namespace,
-    suffix: str,
-    write: Callable[[Series, Path], object],
-) -> _Outcome:
+def _images(series: Series) -> object:
+    return readable(series.frames())
+
+
+def _one_each(series: list[Series], target: Path, options: argparse.Namespace, form: _Form) -> _Outcome:
     """Write a file or folder a series, named by its number and description, and by its UID where that is needed."""
     paths: dict[str, Path] = {}
     used: set[str] = set()
@@ -100,7 +112,7 @@ def _one_file_each(
         if name.casefold() in used:
             name = f"{name} {uid_digits(each.key[-1])}"
         used.add(name.casefold())
-        paths[each.key[-1]] = target / f"{name}{suffix}"
+        paths[each.key[-1]] = target / f"{name}{form.suffix}"
     there = [str(path) for path in paths.values() if path.exists()]
     if there:
         raise SaveError(f"{there[0]!r} is there already, and nothing is replaced: give another folder with --out")
@@ -108,9 +120,11 @@ def _one_file_each(
     with Progress("writing", unit="series") as progress:
         for number, each in enumerate(series):
             try:
-                if not options.dry_run:
+                if options.dry_run:
+                    form.check(each)
+                else:
                     target.mkdir(parents=True, exist_ok=True)
-                    write(each, paths[each.key[-1]])
+                    form.write(each, paths[each.key[-1]])
                 found.written.append(_written(each, paths[each.key[-1]]))
             except SaveError:
                 raise

@@ -217,7 +217,12 @@ def one_series(db: Database, word: str | None, words: Sequence[str]) -> Series:
 
 def title(series: Series) -> str:
     """Return the number and description of a series."""
-    parts = [str(value) for name in ("SeriesNumber", "SeriesDescription") for value in series[name][:1] if value]
+    parts = [
+        str(value)
+        for name in ("SeriesNumber", "SeriesDescription")
+        for value in series[name][:1]
+        if value not in (None, "")
+    ]
     return " ".join(parts) or str(series.key[-1])
 
 

@@ -19,11 +19,11 @@ from .errors import EditError
 from .frames import Files, Frames
 from .imagery import refuse_part_of_picture
 from .labelling import in_order
-from .likeness import attribute_tags, changed_tags, nearest_rows
+from .likeness import alike_rows, attribute_tags, changed_tags, source_images
 from .modules import CHARSET, PATIENT_TAGS, STUDY_TAGS
 from .naming import new_uid
 from .overlay import has_text_beyond_ascii, overlaid
-from .pixelmodule import SourceImage, derived_header, pixel_module, replace_pixels, settle_class, wants_zero_intercept
+from .pixelmodule import derived_header, pixel_module, replace_pixels, settle_class, wants_zero_intercept
 from .planes import encoded_geometry, geometry_tags
 from .rows import row_headers
 from .scan import SeriesKey
@@ -204,18 +204,19 @@ def _derived(
     """Clone a header for each image from the frame that it resembles."""
     if affine is not None:
         raise EditError("the geometry is that of the series that headers are cloned from: give no affine")
-    rows = nearest_rows(array, lead, template)
+    alike = alike_rows(array, lead, template)
+    rows = np.array([each[0] for each in alike], np.intp)
     changes = changed_tags(array, lead, template, rows)
     geometry = geometry_tags(array, lead, template, rows, spacing)
     gone = _gone(array, lead)
     used, place = np.unique(rows, return_inverse=True)
     sources = row_headers(template.take(used))
-    numbers = template.number[used].tolist()
+    references = source_images(template)
 
     def headers(module: Header) -> list[Header]:
         made = []
         for i, row in enumerate(place.tolist()):
-            source, reference = sources[row], _reference(sources[row], numbers[row])
+            source = sources[row]
             own = {**changes[i], **encoded_geometry(geometry[i])}
             clone = overlaid(source, with_charset({tag: raw for tag, raw in own.items() if raw is not None}))
             header = derived_header(
@@ -223,7 +224,7 @@ def _derived(
                 module,
                 sop_instance=new_uid(),
                 series=key.series,
-                sources=[reference] if reference else [],
+                sources=[reference for near in alike[i].tolist() if (reference := references[near])],
                 drop=[*gone, *(tag for tag, raw in own.items() if raw is None)],
             )
             # What was set on the new series holds for all of its images.
@@ -237,14 +238,6 @@ def _derived(
 def with_charset(values: Header) -> Header:
     """Add the character set in which tags of coordinates are encoded, where it matters."""
     return values | {CHARSET: ("CS", tags.UTF8.encode())} if has_text_beyond_ascii(values) else values
-
-
-def _reference(header: Header, number: int) -> SourceImage | None:
-    """Return the reference to the image that a header is cloned from."""
-    uids = [header.get(tag, ("UI", b""))[1].strip(b"\0 ").decode("ascii", "replace") for tag in (_CLASS, _INSTANCE)]
-    if not all(uids):
-        return None
-    return SourceImage(uids[0], uids[1], number + 1 if _FRAMES in header else None)
 
 
 def _gone(array: xr.DataArray, lead: tuple[str, ...]) -> list[int]:

@@ -17,12 +17,14 @@ from .errors import UnknownTagError
 from .frames import ATTRIBUTES, Frames
 from .geometry import FloatArray
 from .modules import PATIENT_TAGS, STUDY_TAGS
+from .pixelmodule import SourceImage
 from .planes import centres, per_image, vector_coord
 
 Changes = dict[int, Known | None]
 
 # What identifies an image or follows from where it lies, and is not taken from coordinates.
 _NOT_TAKEN = frozenset({"InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"})
+_CLASS_UID, _NUMBER_OF_FRAMES = 0x00080016, 0x00280008
 _MOST_COSTS = 1 << 22
 # A micrometre of distance counts more than all tags.
 _POSITION_WEIGHT = 1e6
@@ -68,17 +70,40 @@ def nearest_rows(array: xr.DataArray, lead: Sequence[str], template: Frames) -> 
     The place of its centre counts first, within 1e-3 mm; among those equally near, the tags that are dims or scalar
     coordinates count, by difference. Where nothing tells frames apart, the n-th image resembles the n-th frame.
     """
+    return np.array([rows[0] for rows in alike_rows(array, lead, template)], np.intp)
+
+
+def alike_rows(array: xr.DataArray, lead: Sequence[str], template: Frames) -> list[NDArray[np.intp]]:
+    """Return for each image the rows of all frames that it resembles equally, as those along a dim that is gone.
+
+    Parameters
+    ----------
+    array, lead, template
+        As in `nearest_rows`, whose row is the first.
+    """
     count = int(np.prod([array.sizes[name] for name in lead]))
     order = order_frames(template)
     terms = list(_terms(array, lead, template.take(order)))
     if not terms:
-        return order[np.arange(count) * len(order) // max(count, len(order))]
-    found = np.empty(count, np.intp)
+        return [order[[i * len(order) // max(count, len(order))]] for i in range(count)]
+    found: list[NDArray[np.intp]] = []
     step = max(1, _MOST_COSTS // len(order))
     for start in range(0, count, step):
         rows = slice(start, start + step)
         costs = sum((term.costs(rows) for term in terms), np.zeros((1, len(order))))
-        found[rows] = order[np.argmin(costs, axis=1)]
+        found += [order[np.flatnonzero(alike)] for alike in costs <= costs.min(axis=1, keepdims=True)]
+    return found
+
+
+def source_images(frames: Frames) -> list[SourceImage | None]:
+    """Return the reference to the image that each frame is, None where it has no identity."""
+    kinds, uids = (frames.column(tag) for tag in (_CLASS_UID, INSTANCE_UID))
+    several = frames.column(_NUMBER_OF_FRAMES)[1] >= 0
+    found: list[SourceImage | None] = []
+    for row, (kind, uid) in enumerate(zip(kinds[1].tolist(), uids[1].tolist(), strict=True)):
+        number = int(frames.number[row]) + 1 if several[row] else None
+        known = kind >= 0 and uid >= 0 and kinds[0][kind] and uids[0][uid]
+        found.append(SourceImage(str(kinds[0][kind]), str(uids[0][uid]), number) if known else None)
     return found
 
 

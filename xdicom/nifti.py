@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .conversion import nibabel_image, require_nibabel, volume_of
-from .database import Database, Patient, Series, Study
 from .errors import MissingPackageError, SaveError, StackError, XdicomError
 from .naming import folded, safe_name, uid_digits
 from .quantities import QUANTITY_DIMS
@@ -25,10 +24,13 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from .conversion import Volume
+    from .database import Series
+    from .exporting import Exporting
 
 Progress = Callable[[int, int], None]
 
 _IMAGE, _SIDECAR, _VALUES, _DIRECTIONS = ".nii.gz", ".json", ".bval", ".bvec"
+_SERIES_DEPTH = 3
 _ENDS = (_IMAGE, _SIDECAR, _VALUES, _DIRECTIONS)
 
 
@@ -65,7 +67,7 @@ class _Part(NamedTuple):
 
 
 def export_nifti(
-    records: Sequence[Database | Patient | Study | Series],
+    records: Sequence[Exporting],
     folder: str | os.PathLike[str],
     *,
     identity: bool = False,
@@ -119,8 +121,8 @@ def export_nifti(
     return Exported(made, left_out)
 
 
-def _series_of(record: Database | Patient | Study | Series) -> list[Series]:
-    return [record] if isinstance(record, Series) else record.series()
+def _series_of(record: Any) -> list[Series]:
+    return [record] if len(record.key) == _SERIES_DEPTH else record.series()
 
 
 # -- which files

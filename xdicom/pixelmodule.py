@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from .errors import SaveError
 from .quantise import Quantisation
+from .rescale import DOSE_SCALING
 from .tags import PrivateTag, encode
 from .writer import Values, sequence_bytes
 
@@ -178,7 +179,10 @@ def replace_pixels(header: Values, module: Values) -> dict[int, tuple[str, bytes
     result.update(module)
     if result[_PHOTOMETRIC][1] == b"MONOCHROME2" and _code(header, _PHOTOMETRIC) == b"MONOCHROME1":
         result[_PHOTOMETRIC] = "CS", b"MONOCHROME1"  # shown inverted, as before
-    if _SLOPE in result:
+    if _SLOPE in result and DOSE_SCALING in result:
+        result[DOSE_SCALING] = result.pop(_SLOPE)
+        del result[_INTERCEPT]
+    elif _SLOPE in result:
         _settle_rescale(result, header)
     if _PADDING in module:
         creator, tag = private_block(result, NAN_PADDING)
@@ -227,6 +231,7 @@ def derived_header(
     private = _of_creators(header, _STALE_TILES) if tiled else frozenset()
     unwanted = _STALE_OBJECT | private | set(drop)
     kept = {tag: value for tag, value in header.items() if tag not in unwanted and not _is_overlay(tag)}
+    kept.pop(DOSE_SCALING, None)  # an image that is derived of dose is none, and has a rescale
     result = replace_pixels(kept, module)
     result[_IMAGE_TYPE] = "CS", _derived_type(header)
     result[_SOP_INSTANCE], result[_SERIES] = ("UI", sop_instance.encode()), ("UI", series.encode())
@@ -240,9 +245,9 @@ def derived_header(
 
 
 def wants_zero_intercept(header: Values) -> bool:
-    """Whether an image of this header must have RescaleIntercept 0 (PS3.3 C.8.9.4), for `quantise.choose`."""
+    """Whether an image of this header must have intercept 0, PET (PS3.3 C.8.9.4) and dose, for `quantise.choose`."""
     sop_class = _text(header, _SOP_CLASS)
-    return _CLASSIC.get(sop_class, sop_class) == _PET
+    return _CLASSIC.get(sop_class, sop_class) == _PET or DOSE_SCALING in header
 
 
 def private_block(header: Mapping[int, object], private: PrivateTag) -> tuple[int, int]:

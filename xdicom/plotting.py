@@ -186,7 +186,7 @@ def _chosen(array: xr.DataArray, limit: int) -> _Choice:
         # The first dim is that of slices, the last the fastest; those between stand still.
         dim = kept.pop(1)
         picked[dim] = [array.sizes[dim] // 2]
-        fixed.append(f"{_shown(dim, array.isel({dim: picked[dim][0]}))} of {array.sizes[dim]}")
+        fixed.append(f"{_shown(dim, array.isel({dim: picked[dim][0]}))}, one of {array.sizes[dim]}")
     if len(kept) == 1:
         picked[kept[0]] = _even(array.sizes[kept[0]], limit)
     elif kept:

@@ -15,11 +15,15 @@ import xarray as xr
 from numpy.typing import DTypeLike, NDArray
 from scipy import ndimage  # type: ignore[import-untyped]
 
+from .dims import STACK_DIMS
 from .selection import SelectableArray, filled, rechunked
 from .slabs import PLACED, Box, Slabs, Slices, slices_of, thickness_of
 
 MOST_VOXELS = 2**21
 """How many voxels of source and of target one task holds at most."""
+
+MOST_SLAB = 2**23
+"""How many voxels the frames have, at most, that a row of blocks is a part of."""
 
 # Beyond so many voxels, the spline coefficients of a value hang on others by less than 1e-12.
 _MARGINS = {0: 1, 1: 1, 2: 18, 3: 24, 4: 30, 5: 36}
@@ -171,7 +175,10 @@ def resample_mask(source: xr.DataArray, target: xr.DataArray, *, labels: bool = 
     DataArray
         0 outside the source.
     """
-    return resampled(source, target, Interpolated(0, 0, source.dtype) if labels else Inside())
+    if not labels:
+        return resampled(source, target, Inside())
+    found = resampled(source, target, Interpolated(0, 0, source.dtype))
+    return found.fillna(0) if source.dtype.kind == "f" else found
 
 
 def check_order(order: int) -> int:
@@ -304,7 +311,7 @@ class Stack:
         """Return values with the geometry of a target and what else the source says; see `resample`."""
         dim = self.dim if at.dim is None else at.dim
         source, nearest = self.source, xr.DataArray(self.slabs.nearest(at.centres()), dims=dim)
-        kept = {}
+        kept: dict[Any, Any] = {}
         for name, coord in source.coords.items():
             if name in _NOT_KEPT or name == self.dim or {"row", "column"} & set(coord.dims):
                 continue
@@ -316,6 +323,9 @@ class Stack:
         dims = [dim if name == self.dim else str(name) for name in source.dims]
         attrs = {name: value for name, value in source.attrs.items() if name not in _STALE_ATTRS}
         coords = kept | geometry | {"SliceThickness": ((dim,) if thickness.ndim else (), thickness)}
+        if STACK_DIMS in source.coords:
+            before = str(source.coords[STACK_DIMS].values).split()
+            coords[STACK_DIMS] = (), np.array(" ".join(dim if name == self.dim else name for name in before))
         return xr.DataArray(values, coords, dims, name=source.name, attrs=attrs)
 
 
@@ -345,7 +355,8 @@ def _block_sizes(slabs: Slabs, at: Slices, margin: int) -> tuple[int, int, int]:
     def needed(sizes: Sequence[int]) -> int:
         return slabs.needed(at.part((slice(sizes[0]), slice(sizes[1]), slice(sizes[2]))), margin)
 
-    sizes = list(at.shape)
+    # Whole frames are staged: those of a slab of blocks are held until it is complete.
+    sizes = [max(1, min(len(at.origin), MOST_SLAB // (at.rows * at.columns))), at.rows, at.columns]
     while max(math.prod(sizes), needed(sizes)) > MOST_VOXELS and max(sizes) > 1:
         halves = [[*sizes[:axis], -(-sizes[axis] // 2), *sizes[axis + 1 :]] for axis in range(3) if sizes[axis] > 1]
         # Of nearly equal ones the first, so that frames stay whole as long as may be.

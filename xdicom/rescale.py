@@ -21,7 +21,9 @@ from .errors import PixelError
 from .formats import PixelFormat, smallest_integer, stored_dtype, stored_limits
 
 _SLOPE, _INTERCEPT, _LUT_SEQUENCE, _SIGNED = 0x00281053, 0x00281052, 0x00283000, 0x00280103
-RESCALE_TAGS = (_SLOPE, _INTERCEPT, _LUT_SEQUENCE, _SIGNED)
+# Of RT Dose, which has no rescale: what stored values are multiplied by (PS3.3 C.8.8.3).
+DOSE_SCALING = 0x3004000E
+RESCALE_TAGS = (_SLOPE, _INTERCEPT, _LUT_SEQUENCE, _SIGNED, DOSE_SCALING)
 """Every tag that `rescale_of` asks for."""
 _EXACT_FLOAT32, _EXACT_FLOAT64 = 2**24, 2**53
 # Float32 is off by at most 2**-24 of a value, so that with this bound by at most a quarter of a step.
@@ -108,9 +110,12 @@ def rescale_of(get: Callable[[int], object]) -> Rescale:
     items = get(_LUT_SEQUENCE)
     if isinstance(items, list | tuple) and items:
         return Rescale(lut=_modality_lut(items[0], get(_SIGNED) == 1))
-    slope, intercept = _number(get(_SLOPE), "RescaleSlope", 1.0), _number(get(_INTERCEPT), "RescaleIntercept", 0.0)
+    name, value = "RescaleSlope", get(_SLOPE)
+    if value is None:
+        name, value = "DoseGridScaling", get(DOSE_SCALING)
+    slope, intercept = _number(value, name, 1.0), _number(get(_INTERCEPT), "RescaleIntercept", 0.0)
     if slope == 0:
-        raise PixelError("RescaleSlope is 0: every pixel would be the same; read the stored values (rescale=False)")
+        raise PixelError(f"{name} is 0: every pixel would be the same; read the stored values (rescale=False)")
     return Rescale(slope, intercept)
 
 

@@ -26,6 +26,7 @@ Scale = bool | str
 PHILIPS, REAL_WORLD = "philips-fp", "real-world"
 
 _SLOPE, _TYPE, _PET_UNITS, _SIGNED, _CHARSET = 0x00281053, 0x00281054, 0x00541001, 0x00280103, 0x00080005
+_DOSE_UNITS = 0x30040002
 _CLASS, _CT = 0x00080016, "1.2.840.10008.5.1.4.1.1.2"
 _MAPPING = 0x00409096
 _MAPPED = (0x00409225, 0x00409224, 0x00409216, 0x00409211)
@@ -141,18 +142,18 @@ def _by_row(frames: "Frames", name: Any) -> list[object]:
 
 
 def _units(frames: "Frames") -> tuple[list[str], NDArray[np.int32]]:
-    """Return the units of rescaled values: RescaleType, else Units of PET, else HU of CT."""
-    columns = [frames.column(tag) for tag in (_TYPE, _PET_UNITS, _CLASS, _SLOPE)]
+    """Return the units of rescaled values: RescaleType, else Units of PET or dose, else HU of CT."""
+    columns = [frames.column(tag) for tag in (_TYPE, _PET_UNITS, _DOSE_UNITS, _CLASS, _SLOPE)]
     distinct, inverse = np.unique(np.stack([codes for _, codes in columns], axis=1), axis=0, return_inverse=True)
     found = []
     for row in distinct.tolist():
-        kind, unit, sop_class, slope = (
+        kind, unit, dose, sop_class, slope = (
             values[code] if code >= 0 else None for (values, _), code in zip(columns, row, strict=True)
         )
         if isinstance(kind, str) and kind.upper() != _UNSPECIFIED:
             found.append(kind)
-        elif isinstance(unit, str):
-            found.append(unit)
+        elif isinstance(unit, str) or isinstance(dose, str):
+            found.append(str(unit or dose))
         else:  # PS3.3 C.11.1.1.2: without RescaleType, CT is in Hounsfield units
             found.append("HU" if kind is None and sop_class == _CT and slope is not None else "")
     units, codes = _coded(found)
