@@ -249,3 +249,10 @@ def test_a_series_is_needed():
     """Without a series there is nothing to apply a function to."""
     with pytest.raises(RecordError, match="at least one series"):
         xd.apply(np.mean)
+
+
+def test_what_is_no_series_is_refused(series):
+    """Arrays and studies are no series, and the error says what they are."""
+    for stranger in (series.to_xarray("slice", duplicates="first"), series.study, [series, series.study]):
+        with pytest.raises(RecordError, match=r"at least one series, not (DataArray|Study)"):
+            xd.apply(np.sqrt, stranger)

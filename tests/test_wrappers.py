@@ -11,7 +11,7 @@ from factories import AXIAL, OBLIQUE, Layout, make_image, make_series
 from grids import affine, rotation
 
 import xdicom as xd
-from xdicom.errors import EditError, GeometryError, UnknownTagError
+from xdicom.errors import EditError, GeometryError, RecordError, UnknownTagError
 from xdicom.wrappers import scipy as wrapped
 
 TURN = rotation(25, 0) @ rotation(-40, 2)
@@ -232,6 +232,20 @@ def test_a_target_without_geometry_is_refused(axial, tmp_path):
     make_image(tmp_path / "other" / "capture.dcm", np.zeros((4, 5), np.uint8), FrameOfReferenceUID="1.2.3.4")
     with xd.database(tmp_path / "other") as db, pytest.raises(GeometryError, match="lie nowhere"):
         wrapped.map_to(axial, db.series()[0])
+
+
+def test_what_is_no_series_is_refused(axial, oblique):
+    """Arrays and studies are no series, and the error says what they are."""
+    for call in (
+        lambda: wrapped.map_to(axial, oblique.to_xarray()),
+        lambda: wrapped.map_to(axial.to_xarray(), oblique),
+        lambda: wrapped.gaussian_filter(axial.to_xarray(), 2),
+        lambda: wrapped.zoom(axial.to_xarray(), 2),
+        lambda: wrapped.rotate(axial.to_xarray(), 2),
+        lambda: wrapped.shift(axial.to_xarray(), 2),
+    ):
+        with pytest.raises(RecordError, match="series, not DataArray"):
+            call()
 
 
 def test_nothing_is_left_of_what_failed(axial, oblique):

@@ -19,6 +19,7 @@ from .database import Series
 from .dims import SLICE_DIMS
 from .errors import EditError, GeometryError, RecordError, StackError
 from .placement import POSITION_NAME
+from .records import Record
 from .selection import filled, rechunked
 
 LEAST_BYTES, MOST_BYTES = 2**20, 2**25
@@ -102,8 +103,7 @@ def apply(
     ((16, 16, 3), 75.0)
     """
     core = _names(dims)
-    if not series:
-        raise RecordError("apply() needs a function and at least one series")
+    require_series("apply", *(each for given in series for each in ([given] if isinstance(given, Record) else given)))
     first = _array(series[0], stack, core)
     others = [_array(each, *_varying(each, stack, core)) for each in series[1:]]
     arrays = [first, *(_on_same_grid(other, first) for other in others)]
@@ -114,6 +114,26 @@ def apply(
     )
     name = getattr(func, "__name__", type(func).__name__)
     return derived_series(_first(series[0]), found, name, range=range, **values)
+
+
+def require_series(name: str, *records: object) -> None:
+    """Refuse what is no series.
+
+    Parameters
+    ----------
+    name
+        Of the function that takes them.
+    *records
+        What it was given.
+
+    Raises
+    ------
+    RecordError
+        If there is none, or one is something else.
+    """
+    strangers = sorted({type(record).__name__ for record in records if not isinstance(record, Series)})
+    if strangers or not records:
+        raise RecordError(f"{name} takes at least one series, not {', '.join(strangers) or 'none'}")
 
 
 def derived_series(
