@@ -1,6 +1,7 @@
 """Facts about series as NIfTI files: what is made under which names, and what is not and why."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -154,6 +155,16 @@ def test_stacks_of_one_series_have_files_of_their_own(tmp_path):
         assert db.status() == []
     assert sorted(made.files[0] for made in done.made) == ["1_loc_stack1.nii.gz", "1_loc_stack2.nii.gz"]
     assert done.left_out == []
+
+
+def test_copies_of_images_count_once(tmp_path):
+    """A file that is there twice does not keep a series from being exported, and the summary says so."""
+    made = make_series(tmp_path / "scan", SeriesNumber=1, SeriesDescription="twice")
+    shutil.copyfile(made.files[0], tmp_path / "scan" / "copy.dcm")
+    with xdicom.database(tmp_path / "scan") as db:
+        done = export_nifti([db], tmp_path / "out")
+    assert [(each.files[0], each.shape) for each in done.made] == [("1_twice.nii.gz", (5, 6, 3))]
+    assert done.made[0].note.endswith("left out: 1")
 
 
 def test_quantities_have_files_of_their_own(tmp_path):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from . import tags
 from .conditions import matching_rows, nothing_matches
 from .display import Progress
-from .errors import EditError, RecordError, SaveError, StaleError, UnknownTagError
+from .errors import EditError, RecordError, SaveError, StaleError, UnknownTagError, XdicomError
 from .exporting import Exporting
 from .frames import ATTRIBUTES, Frames
 from .notebook import html_of
@@ -82,16 +82,16 @@ class Record(Exporting):
         kind = type(self).__name__
         try:
             self._require()
-        except RecordError as error:
+            return (f"{kind} " if self._key else "") + tree_of(self._store, self._key, limit=_MOST_SHOWN)
+        except XdicomError as error:  # looking at a record raises nothing
             return f"<{kind}: {error}>"
-        return (f"{kind} " if self._key else "") + tree_of(self._store, self._key, limit=_MOST_SHOWN)
 
     def _repr_html_(self) -> str:
         try:
             self._require()
-        except RecordError as error:
-            return html.escape(str(error))
-        return html_of(self._store, self._key)
+            return html_of(self._store, self._key)
+        except XdicomError as error:
+            return html.escape(f"<{type(self).__name__}: {error}>")
 
     def _require(self) -> None:
         """Raise where the record is not there any more."""
