@@ -30,7 +30,7 @@ ORDER = """
     dims quantities alike advice stack infer splitting placement coordinates array indexed planes slabs resample regular
     likeness conversion sidecar
     -- faces
-    create labelling access store derive replacing transfer saving export
+    create labelling access store extremes derive replacing transfer saving export
     -- what people see
     display montage plotting pictures
     -- records

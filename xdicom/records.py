@@ -187,9 +187,11 @@ class Record(Exporting):
         ----------
         *names
             Tags, private elements or lower_case attributes; all edits where none is given. New records and frames that
-            were never saved go.
+            were never saved go. One private element may be named as in `record["Creator", 0x0029, 0x0C]`.
         """
-        wanted = {tag for name in names for tag in tags_of(self.frames(), name)} if names else None
+        is_private = [type(name) for name in names] == [str, int, int]  # small numbers, which are no tags
+        each = (names,) if is_private and max(names[1:]) <= 0xFFFF else names
+        wanted = {tag for name in each for tag in tags_of(self.frames(), name)} if names else None
         self._key = self._store.restore(self._key, wanted)
 
     def remove(self, **conditions: Any) -> None:

@@ -130,7 +130,7 @@ def _with_windows(plan: Plan, headers: list[Header]) -> Plan:
             for header, before in zip(made, headers, strict=True)
         ]
 
-    return Plan(build, plan.zero_intercept)
+    return plan._replace(headers=build)
 
 
 def _refuse_present(store: Store, key: SeriesKey, template: Frames) -> None:
