@@ -7,7 +7,7 @@ import numpy as np
 import pydicom
 import pytest
 import scipy.ndimage
-from factories import AXIAL, OBLIQUE, Layout, make_image, make_series
+from factories import AXIAL, OBLIQUE, Layout, make_image, make_report, make_series
 from grids import affine, rotation
 
 import xdicom as xd
@@ -209,6 +209,15 @@ def test_colours_stay_colours(tmp_path):
         (series,) = db.series()
         found = wrapped.map_to(series, series.subseries(InstanceNumber=[2, 3]))
         np.testing.assert_array_equal(found.to_xarray("slice").values, colours[1:3])
+
+
+def test_what_is_no_image_is_passed_over(axial, oblique, db, tmp_path):
+    """A report in the target's series has no place, and does not count."""
+    uids = {name: oblique[name][0] for name in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")}
+    make_report(tmp_path / "in" / "report.dcm", PatientID=oblique.PatientID[0], **uids)
+    db.rescan()
+    assert len(oblique.frames()) == 5
+    assert len(wrapped.map_to(axial, oblique).frames()) == 4
 
 
 def test_different_spaces_are_refused(axial, oblique):

@@ -68,6 +68,7 @@ def apply(
         Passed on to `func`.
     dtype
         Of the result; by default float32, or float64 where float32 does not hold the values of the first input.
+        Integers are rounded to.
     stack
         How the frames are arranged, as `dims` in `Series.to_xarray`; by default inferred, else by slice and `dims`.
     vectorize
@@ -314,4 +315,17 @@ def _checked(
             f"the function returned shape {values.shape} for blocks of shape {[block.shape for block in blocks]}; "
             f"expected {expected}: what comes before dims, then output_dims"
         )
+    if dtype.kind in "iu" and values.dtype.kind in "iuf" and values.dtype != dtype:
+        return _rounded(values, dtype)
     return values.astype(dtype, copy=False)
+
+
+def _rounded(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return values as the integers nearest to them, or raise where a dtype does not hold them."""
+    nearest, bounds = np.rint(values), np.iinfo(dtype)
+    if not ((nearest >= bounds.min) & (nearest <= bounds.max)).all():
+        raise EditError(
+            f"the function returned values from {values.min():.6g} to {values.max():.6g}, and {dtype} holds integers "
+            f"from {bounds.min} to {bounds.max}: give another dtype="
+        )
+    return nearest.astype(dtype)

@@ -295,11 +295,11 @@ def grid_of(series: Series) -> xr.DataArray:
     GeometryError
         If a frame has no position and orientation.
     """
-    frames = series.frames()
+    frames = series.frames().images()
     located = locate(frames)
     if np.isnan(located).any():
         raise GeometryError(
-            f"{int(np.isnan(located).sum())} of {len(located)} frames of the target have no ImagePositionPatient and "
+            f"{int(np.isnan(located).sum())} of {len(located)} images of the target have no ImagePositionPatient and "
             "ImageOrientationPatient, so that they lie nowhere"
         )
     return series.to_xarray("slice" if len(orientations(frames)) == 1 else "frame", duplicates="first")
