@@ -48,11 +48,15 @@ _ATTRIBUTE_TAGS = {"b_value": "DiffusionBValue"}
 
 
 class Plan(NamedTuple):
-    """What makes the headers of all images once the elements that describe their pixels are known."""
+    """What makes the headers of all images once the elements that describe their pixels are known.
+
+    With `scale`, slope and intercept that the values had before, these are kept where they still serve.
+    """
 
     headers: Callable[[Header], list[Header]]
     zero_intercept: bool = False
     extremes: Sequence[bool] = ()  # which images tell their least and greatest stored value
+    scale: tuple[str, str] | None = None
 
 
 def fill_series(
@@ -64,6 +68,7 @@ def fill_series(
     limits: Limits = None,
     spacing: Spacing = None,
     affine: "ArrayLike | None" = None,
+    scale: tuple[str, str] | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Stage the images of an empty series; a lazy array is computed once.
@@ -80,6 +85,8 @@ def fill_series(
         (low, high) that values are clipped to.
     spacing, affine
         Geometry where nothing is cloned, see `create.slice_geometry`.
+    scale
+        See `Plan`.
     progress
         Called with the number of tasks done and that of all.
 
@@ -104,6 +111,7 @@ def fill_series(
         if template is None or not len(template)
         else _derived(ordered, lead, template, fixed, key, spacing=spacing, affine=affine)
     )
+    build = build._replace(scale=scale)
     store.stage(key, computed(store, ordered, build, limits=limits, progress=progress))
 
 
@@ -128,7 +136,10 @@ def computed(
     frame_ndim = 3 if "sample" in ordered.dims else 2
     staged = store.edits.stage_pixels(data if bounds is None else _clipped(data, *bounds), frame_ndim, progress)
     try:
-        chosen = _quantised(ordered, staged, limits, zero_intercept=build.zero_intercept)
+        before = None
+        if build.scale is not None and limits is None and frame_ndim == 2 and not staged.extent.integral:
+            before = quantise.kept(*build.scale, staged.extent, staged.sample)
+        chosen = before or _quantised(ordered, staged, limits, zero_intercept=build.zero_intercept)
         frames = staged_frames(staged, build.headers(_module(ordered, staged, chosen)))
         is_told = any(build.extremes) and frame_ndim == 2
         return with_extremes(frames, staged.low, staged.high, build.extremes) if is_told else frames
