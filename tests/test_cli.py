@@ -523,6 +523,26 @@ def test_export_replaces_nothing(echoes, tmp_path, capsys):
     assert "is a file" in run(capsys, *words, tmp_path / "out" / "2 T2.png")[2]
 
 
+def test_export_has_a_folder_by_default(echoes, tmp_path, capsys, monkeypatch):
+    """Without --out it is ./xdicom-export."""
+    monkeypatch.chdir(tmp_path)
+    code, _, _ = run(capsys, "export", echoes, "--to", "csv")
+    assert code == 0
+    assert list((tmp_path / "xdicom-export").glob("*.csv"))
+
+
+@pytest.mark.parametrize("command", ["set", "restore"])
+def test_words_may_come_after_options(command, echoes, capsys):
+    """Of `set FOLDER --dry-run TAG=VALUE` no word is lost, and one that is not understood is an error."""
+    word = {"set": "EchoTime=5", "restore": "EchoTime"}[command]
+    run(capsys, "set", echoes, "EchoTime=6")
+    code, out, _ = run(capsys, command, echoes, "--where", "SeriesNumber=*", "--dry-run", word)
+    assert code == 0
+    assert "EchoTime" in out
+    assert run(capsys, command, echoes, "--dry-run", word, "--foo")[0] == 2
+    assert run(capsys, "status", echoes, "EchoTime")[0] == 2
+
+
 # -- demo
 
 
