@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from conftest import debian_tool
@@ -26,3 +27,11 @@ def complaints(path: Path) -> tuple[str, set[tuple[str, str]]]:
 def errors(path: Path) -> set[str]:
     """Return the errors of a file."""
     return {complaint for severity, complaint in complaints(path)[1] if severity == "Error"}
+
+
+def contradictions(paths: Sequence[Path]) -> set[str]:
+    """Return what dcentvfy says of files that do not fit together, without their values."""
+    tool = debian_tool("dcentvfy", "dicom3tools")
+    result = subprocess.run([tool, *paths], capture_output=True, check=False)
+    text = (result.stdout + result.stderr).decode("latin-1")
+    return {line.split(" - ")[1] for line in text.splitlines() if line.startswith("Error")}

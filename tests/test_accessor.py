@@ -395,6 +395,15 @@ def test_new_series_elsewhere_has_the_patient_and_study_of_its_header(scan):
         np.testing.assert_array_equal(made.to_xarray(dims=("EchoTime", "slice")), da * 2)
 
 
+def test_empty_elements_go_along(tmp_path):
+    """An element that is there and empty, as the standard wants some, is no coordinate, and is there again."""
+    make_series(tmp_path / "scan", AccessionNumber="", PatientSex="")
+    with xdicom.database(tmp_path / "scan") as db, xdicom.database() as other:
+        da = db.series()[0].to_xarray()
+        assert "AccessionNumber" not in da.coords
+        assert [list(da.dicom.to_series(other)[name]) for name in ("AccessionNumber", "PatientSex")] == [[None]] * 2
+
+
 def test_new_series_elsewhere_leaves_nothing_where_its_tags_do_not_fit(scan):
     """A value that its tag cannot hold raises, and no series is left."""
     da = scan.series()[0].to_xarray(dims=("EchoTime", "slice"))

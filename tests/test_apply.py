@@ -170,6 +170,19 @@ def test_dtype_decides_how_it_is_stored(apart):
     np.testing.assert_array_equal(found.ndarray(), apart[0].ndarray() > apart[1].ndarray())
 
 
+def test_integers_are_rounded_to_and_hold_all_values(apart):
+    """An integer dtype rounds, and values that it does not hold raise, as NaN does."""
+
+    def half(values):
+        return values / 2 + 0.2
+
+    found = xd.apply(half, apart[0], dtype=np.int16)
+    np.testing.assert_array_equal(found.ndarray(), np.rint(apart[0].ndarray() / 2 + 0.2))
+    for func in (np.negative, lambda values: values * 100, lambda values: values * np.nan):
+        with pytest.raises(EditError, match="uint16 holds integers from 0 to 65535"):
+            xd.apply(func, apart[0], dtype=np.uint16)
+
+
 def test_range_clips(apart):
     """Values beyond the range are clipped to it."""
     values = apart[0].ndarray()
@@ -249,3 +262,10 @@ def test_a_series_is_needed():
     """Without a series there is nothing to apply a function to."""
     with pytest.raises(RecordError, match="at least one series"):
         xd.apply(np.mean)
+
+
+def test_what_is_no_series_is_refused(series):
+    """Arrays and studies are no series, and the error says what they are."""
+    for stranger in (series.to_xarray("slice", duplicates="first"), series.study, [series, series.study]):
+        with pytest.raises(RecordError, match=r"at least one series, not (DataArray|Study)"):
+            xd.apply(np.sqrt, stranger)

@@ -30,12 +30,12 @@ ORDER = """
     dims quantities alike advice stack infer splitting placement coordinates array indexed planes slabs resample regular
     likeness conversion sidecar
     -- faces
-    create labelling access store derive replacing transfer saving export
+    create labelling access store extremes derive replacing transfer saving export
     -- what people see
     display montage plotting pictures
     -- records
-    reading outline trees archived zarrs restoring thumbnail notebook csvs pngs exporting records parts database
-    creation newseries apply backend accessor nifti wrappers
+    reading outline trees archived zarrs restoring thumbnail notebook csvs pngs nifti exporting records parts database
+    creation newseries apply backend accessor wrappers
     -- the demo and the command
     confidentiality anonymise relaxation phantom phantomstudy anglesets demo
     cli_words cli_output cli_read cli_edit cli_export cli

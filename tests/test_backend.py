@@ -548,3 +548,27 @@ def test_other_scales_are_asked_for(tmp_path):
     factories.make_series(tmp_path)
     with pytest.raises(PixelError, match="hilips"):
         opened(tmp_path, rescale="philips-fp")
+
+
+@pytest.fixture
+def stacked(tmp_path: Path) -> list[factories.Series]:
+    """A series of two stacks of different matrices."""
+    tags = {"SeriesInstanceUID": "1.9", "SeriesNumber": 9}
+    return [
+        factories.make_series(tmp_path / "scan", slices=2, name=f"e{number}", shape=shape, **tags)
+        for number, shape in ((1, (6, 5)), (2, (4, 5)))
+    ]
+
+
+def test_stacks_of_a_series_are_chosen_by_group(stacked):
+    """A series of several stacks says so with the groups to type, each of which opens one."""
+    folder = stacked[0].folder
+    with pytest.raises(StackError) as error:
+        opened(folder)
+    groups = [line.split("group=", 1)[1].strip("'") for line in str(error.value).splitlines() if "group=" in line]
+    assert len(groups) == 2
+    for group, made in zip(groups, stacked, strict=True):
+        np.testing.assert_array_equal(opened(folder, group=group).pixels, made.stored)
+        np.testing.assert_array_equal(tree(folder)[group].pixels, made.stored)
+    with pytest.raises(RecordError, match="no series of group"):
+        opened(folder, group=f"{groups[0]}x")

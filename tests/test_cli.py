@@ -391,9 +391,38 @@ def test_save_writes(folder, capsys):
     run(capsys, "set", folder, "EchoTime=5")
     code, out, err = run(capsys, "save", folder)
     assert (code, err) == (0, "")
-    assert out.splitlines()[0] == "1 edit saved"
+    assert out.splitlines()[0] == "1 edit saved, in 3 files"
     assert all(dcmread(path).EchoTime == 5 for path in folder.glob("*.dcm"))
     assert run(capsys, "status", folder)[1] == "0 edits staged, not saved\n"
+
+
+@pytest.mark.filterwarnings("always:Rows describes the stored pixels")
+@pytest.mark.parametrize("dry", [["--dry-run"], []], ids=["dry run", "save"])
+def test_a_save_that_is_refused_ends_with_2(folder, capsys, dry):
+    """A dry run finds out too, and what is staged stays."""
+    run(capsys, "set", folder, "Rows=3", "EchoTime=5")
+    code, out, err = run(capsys, "save", folder, *dry)
+    assert (code, out) == (2, "")
+    assert "Rows was edited, but the pixels were not" in err
+    assert run(capsys, "status", folder)[1].startswith("2 edits")
+
+
+def test_save_counts_new_and_removed_files(folder, capsys):
+    """Also those of images that were staged in Python."""
+    with xdicom.database(folder) as db:
+        series = db.series()[0]
+        series.new_sibling(SeriesDescription="copy").set_xarray(series.to_xarray())
+    assert run(capsys, "save", folder, "--dry-run")[1].startswith("1 edit would be saved, in 3 files")
+    run(capsys, "save", folder)
+    assert len(list(folder.rglob("*.dcm"))) == 6
+    with xdicom.database(folder) as db:
+        series = db.series(SeriesDescription="copy")[0]
+        series.set_xarray(series.to_xarray() // 2)
+    assert run(capsys, "save", folder)[1].startswith("1 edit saved, in 3 files")
+    with xdicom.database(folder) as db:
+        db.series(SeriesDescription="copy")[0].remove()
+    assert run(capsys, "save", folder)[1].startswith("1 edit saved, in 3 files")
+    assert len(list(folder.rglob("*.dcm"))) == 3
 
 
 def test_save_of_some_series(echoes, capsys):
@@ -523,6 +552,26 @@ def test_export_replaces_nothing(echoes, tmp_path, capsys):
     assert "is a file" in run(capsys, *words, tmp_path / "out" / "2 T2.png")[2]
 
 
+def test_export_has_a_folder_by_default(echoes, tmp_path, capsys, monkeypatch):
+    """Without --out it is ./xdicom-export."""
+    monkeypatch.chdir(tmp_path)
+    code, _, _ = run(capsys, "export", echoes, "--to", "csv")
+    assert code == 0
+    assert list((tmp_path / "xdicom-export").glob("*.csv"))
+
+
+@pytest.mark.parametrize("command", ["set", "restore"])
+def test_words_may_come_after_options(command, echoes, capsys):
+    """Of `set FOLDER --dry-run TAG=VALUE` no word is lost, and one that is not understood is an error."""
+    word = {"set": "EchoTime=5", "restore": "EchoTime"}[command]
+    run(capsys, "set", echoes, "EchoTime=6")
+    code, out, _ = run(capsys, command, echoes, "--where", "SeriesNumber=*", "--dry-run", word)
+    assert code == 0
+    assert "EchoTime" in out
+    assert run(capsys, command, echoes, "--dry-run", word, "--foo")[0] == 2
+    assert run(capsys, "status", echoes, "EchoTime")[0] == 2
+
+
 # -- demo
 
 
@@ -619,6 +668,28 @@ def test_a_reader_that_goes_away_is_no_error(folder):
         err = started.stderr.read()
         started.wait()
     assert (started.returncode, err) == (141, b"")
+
+
+def test_progress_on_a_terminal(folder):
+    """A bar is drawn on standard error, and wiped at the end."""
+    pty = pytest.importorskip("pty", reason="platform: terminals of this kind are those of POSIX")
+    ours, theirs = pty.openpty()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "xdicom.cli", "scan", str(folder)],
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            env={**os.environ, "TERM": "xterm"},
+            check=True,
+        )
+        drawn = os.read(ours, 4096)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert drawn.startswith(b"\rscanning ")
+    assert drawn.endswith(b"\r\x1b[K")
+    assert b"scanning" not in done.stdout
 
 
 def test_no_progress_in_a_pipe(folder):

@@ -369,3 +369,16 @@ def test_any_values(shared, values):
                 assert found == (value if value != "" else None)
     finally:
         database.close()
+
+
+@pytest.mark.parametrize("names", [(("Maker", 0x0071, 1),), ("Maker", 0x0071, 1)])
+def test_restoring_a_private_element(tmp_path, names):
+    """A private element is taken back by either of its names, and its creator with the last of a block."""
+    make_series(tmp_path, slices=1)
+    series = xd.database(tmp_path).series()[0]
+    series.set(("Maker", 0x0071, 1), "one", VR="LO")
+    series.set(("Maker", 0x0071, 2), "two", VR="LO")
+    series.restore(*names)
+    assert (series["Maker", 0x0071, 1], series["Maker", 0x0071, 2]) == ([], ["two"])
+    series.restore(("Maker", 0x0071, 2))
+    assert series.status() == []

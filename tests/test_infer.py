@@ -7,7 +7,7 @@ import pytest
 from fake_table import ABSENT, FakeFrames
 
 from xdicom.errors import StackError
-from xdicom.infer import infer
+from xdicom.infer import first_copies, infer
 from xdicom.stack import arrange
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
@@ -369,3 +369,9 @@ def test_error_says_what_was_tried():
         "position); values and ranks of counters (none varies)."
     ):
         infer(frames)
+
+
+def test_frames_without_uid_are_copies_of_nothing():
+    """Copies are frames with the same SOPInstanceUID and number; two frames without one stay two."""
+    frames = FakeFrames(SOPInstanceUID=["1.2", "1.2", ABSENT, ABSENT], InstanceNumber=[1, 2, 3, 4])
+    assert first_copies(frames).tolist() == [0, 2, 3]

@@ -1,5 +1,6 @@
 """The packed table of where pixels are: pickled small, read anywhere, never from a changed file unawares."""
 
+import errno
 import os
 import pickle
 import threading
@@ -306,6 +307,19 @@ def test_each_file_is_opened_once_per_run(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(locations_module, "Source", Spy)
     np.testing.assert_array_equal(read(locations), [frame(i) for i in range(8)])
     assert len(opened) == 2
+
+
+def test_fault_of_the_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of the system while pixels are read is a PixelError that says which file."""
+    locations = table(tmp_path)
+
+    def fail(*_: Any) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Source, "read_into", fail)
+    monkeypatch.setattr(Source, "read", fail)
+    with pytest.raises(PixelError, match=r"'.*' cannot be read: Input/output error"):
+        read(locations)
 
 
 @pytest.mark.parametrize("threads", [2, 3, None])

@@ -1,11 +1,13 @@
 """Facts about series as NIfTI files: what is made under which names, and what is not and why."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from factories import make_report, make_series
+from factories import AXIAL, make_report, make_series
 
 import xdicom
 from xdicom.cli import main
@@ -48,6 +50,15 @@ def test_files_hold_what_the_array_does(scan, tmp_path):
     expected = scan.series(SeriesNumber=3)[0].to_xarray().dicom.to_nibabel()
     np.testing.assert_array_equal(image.get_fdata(), expected.get_fdata())
     np.testing.assert_allclose(image.affine, expected.affine, atol=1e-5)
+
+
+def test_records_write_themselves(scan, tmp_path):
+    """Every record has to_nifti(), which returns the summary."""
+    assert [len(record.to_nifti(tmp_path / name).made) for name, record in (("a", scan), ("b", scan.series()[0]))] == [
+        2,
+        1,
+    ]
+    assert files(tmp_path / "b") == ["3_T1_map.json", "3_T1_map.nii.gz"]
 
 
 def test_nothing_that_exists_is_replaced(scan, tmp_path):
@@ -129,6 +140,31 @@ def test_stacks_with_a_gap_are_left_out_with_the_way_out(tmp_path):
     (left,) = done.left_out
     assert "to_regular()" in left.reason
     assert left.is_image
+
+
+def test_stacks_of_one_series_have_files_of_their_own(tmp_path):
+    """Localizers in two planes make two images."""
+    folder = tmp_path / "scan"
+    for name, layout in (("a", AXIAL), ("b", replace(AXIAL, column_direction=(0.0, 0.0, -1.0)))):
+        make_series(
+            folder, name=name, layout=layout, SeriesInstanceUID="1.2.3", SeriesNumber=1, SeriesDescription="loc"
+        )
+    with xdicom.database(folder) as db:
+        done = export_nifti([db], tmp_path / "out")
+        assert len(db.series()) == 1
+        assert db.status() == []
+    assert sorted(made.files[0] for made in done.made) == ["1_loc_stack1.nii.gz", "1_loc_stack2.nii.gz"]
+    assert done.left_out == []
+
+
+def test_copies_of_images_count_once(tmp_path):
+    """A file that is there twice does not keep a series from being exported, and the summary says so."""
+    made = make_series(tmp_path / "scan", SeriesNumber=1, SeriesDescription="twice")
+    shutil.copyfile(made.files[0], tmp_path / "scan" / "copy.dcm")
+    with xdicom.database(tmp_path / "scan") as db:
+        done = export_nifti([db], tmp_path / "out")
+    assert [(each.files[0], each.shape) for each in done.made] == [("1_twice.nii.gz", (5, 6, 3))]
+    assert done.made[0].note.endswith("left out: 1")
 
 
 def test_quantities_have_files_of_their_own(tmp_path):

@@ -89,6 +89,18 @@ def test_a_record_that_is_gone_says_so(tmp_path: Path) -> None:
     assert "no frames any more" in series._repr_html_()
 
 
+def test_a_closed_database_says_so(tmp_path: Path) -> None:
+    """And never advises to delete the catalog, where unsaved edits are."""
+    make_series(tmp_path)
+    database = xd.database(tmp_path)
+    series = database.series()[0]
+    database.close()
+    for record in (database, series):
+        for text in (repr(record), record._repr_html_()):
+            assert "is closed: open it again" in text
+            assert "delete" not in text
+
+
 def test_long_lists_are_cut(tmp_path: Path) -> None:
     """In a session; the command line shows all."""
     for number in range(4):

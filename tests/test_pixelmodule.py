@@ -11,6 +11,7 @@ from dciodvfy import complaints
 from factories import OBLIQUE, make_enhanced, make_series
 from pydicom.pixels import apply_voi_lut
 
+from xdicom.columns import TILE
 from xdicom.errors import BrokenFileError, NotDicomError, SaveError
 from xdicom.explicit import explicit_values
 from xdicom.header import read_header
@@ -344,7 +345,8 @@ def flattened(path: Path):
     if not instance.has_pixels:
         raise NotDicomError("no image")
     values |= {tag: column[0] for tag, column in instance.columns.items() if tag >= 0 and column[0] is not None}
-    return explicit_values(values, implicit=header.layout.implicit), len(instance)
+    frames = 1 if TILE in instance.columns else len(instance)  # slices in one picture have no numbers
+    return explicit_values(values, implicit=header.layout.implicit), frames
 
 
 def written(path: Path, target: Path) -> None:

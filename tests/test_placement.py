@@ -245,6 +245,13 @@ def test_unequal_rows_have_no_affine():
         affine_of(volume().isel(row=[0, 1, 5]))
 
 
+@pytest.mark.parametrize("dim", ["slice", "row", "column"])
+def test_nothing_has_no_affine(dim):
+    """A selection outside of the array leaves nothing that could lie anywhere."""
+    with pytest.raises(GeometryError, match=f"the array has no {dim}"):
+        affine_of(volume().isel({dim: slice(100, None)}))
+
+
 def test_averaged_slices_have_no_affine():
     """After mean("slice") the position is gone, and the error says what to do."""
     with pytest.raises(GeometryError, match=r"mean\(\) drops it, select with isel\(\)"):

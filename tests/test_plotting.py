@@ -106,6 +106,9 @@ def test_a_range_and_a_list_pick_several(tmp_path: Path) -> None:
         ({"row": 1}, "no such dim"),
         ({"slice": slice(1000, 2000)}, "nothing lies there; slice goes from"),
         ({"slice": "top"}, "expected a number"),
+        ({"slice": []}, "is empty; slice goes from"),
+        ({"window": 3}, "expected \\(center, width\\)"),
+        ({"colormap": "viridsi"}, "did you mean 'viridis'"),
     ],
 )
 def test_what_is_not_there_is_told(tmp_path: Path, where: dict, match: str) -> None:
@@ -272,6 +275,19 @@ def test_colour_images(tmp_path: Path) -> None:
     made = make_series(tmp_path, shape=(6, 5, 3), dtype="uint8")
     figure = xd.database(tmp_path).series()[0].plot()
     np.testing.assert_allclose(shown(tiles(figure)[1]), made.stored[1] / 255)
+
+
+def test_missing_colours_are_drawn() -> None:
+    """An image in colours of which nothing is known is black."""
+    figure = plot(xr.DataArray(np.full((2, 2, 3), np.nan), dims=["row", "column", "sample"]))
+    assert not shown(tiles(figure)[0]).any()
+
+
+def test_volumes_say_their_weighting() -> None:
+    """The b-value stands beside the number of a volume."""
+    coords = {"volume": [0, 1], "b_value": ("volume", [0.0, 1000.0])}
+    figure = plot(xr.DataArray(np.zeros((2, 4, 4)), coords, ["volume", "row", "column"]))
+    assert [axes.get_title() for axes in tiles(figure)] == ["volume 0, b 0", "volume 1, b 1000"]
 
 
 # -- masks

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from xdicom.errors import EditError
-from xdicom.quantise import Extent, Quantisation, choose, interquartile_range, limits
+from xdicom.quantise import Extent, Quantisation, choose, interquartile_range, kept, limits
 
 
 def stored(values, q):
@@ -382,3 +382,22 @@ def test_extent_of_integers_is_exact():
     """Ends of integers are Python integers, also beyond float64."""
     extent = Extent.of(np.array([2**64 - 1, 1], dtype="u8"))
     assert (extent.low, extent.high) == (1, 2**64 - 1)
+
+
+def test_a_scale_is_kept_where_it_serves():
+    """Values that are multiples of a slope, within float32, keep it; others, or too many steps, do not."""
+    stored = np.array([0, 5, 4095])
+    values = (stored * np.float32(0.37) - np.float32(12.5)).astype(np.float32)
+    found = kept("0.37", "-12.5", Extent.of(values), values)
+    assert found is not None
+    assert (found.slope_text, found.intercept_text, found.signed, found.padding) == ("0.37", "-12.5", False, None)
+    assert kept("0.37", "-12.5", Extent.of(values + 0.1), values + 0.1) is None
+    assert kept("0.0001", "0", Extent.of(values), values) is None
+    assert kept("-0.37", "0", Extent.of(values), values) is None
+    assert kept("junk", "0", Extent.of(values), values) is None
+    holed = np.append(values, np.nan)
+    with_nan = kept("0.37", "-12.5", Extent.of(holed), holed)
+    assert with_nan is not None
+    assert with_nan.padding == -32768
+    nothing = np.array([np.nan])
+    assert kept("0.37", "-12.5", Extent.of(nothing), nothing) is None

@@ -173,6 +173,30 @@ def test_gradients_are_those_of_dcm2niix(tmp_path, layout):
     np.testing.assert_allclose(in_patient(mine.directions, np.diag([-1, -1, 1, 1]) @ found.affine), theirs, atol=1e-4)
 
 
+def test_gradients_of_siemens_are_those_of_dcm2niix(tmp_path):
+    """What Siemens wrote before the standard had b-values and directions is read, too."""
+    dcm2niix, nibabel = pytest.importorskip("dcm2niix"), pytest.importorskip("nibabel")
+
+    def gradient(ds, index):
+        block = ds.private_block(0x0019, "SIEMENS MR HEADER", create=True)
+        block.add_new(0x0C, "IS", int(B_VALUES[index // 3]))
+        if B_VALUES[index // 3]:
+            block.add_new(0x0E, "FD", DIRECTIONS[index // 3].tolist())
+
+    numbers = {"AcquisitionNumber": list(range(1, 8))}
+    options = {"Manufacturer": "SIEMENS", "ScanningSequence": "EP", "shape": (8, 8), "layout": OBLIQUE}
+    found = volume(tmp_path / "in", ("slice", "AcquisitionNumber"), dims=numbers, change=gradient, **options)
+    (tmp_path / "out").mkdir()
+    subprocess.run(
+        [dcm2niix.bin, "-z", "n", "-f", "a", "-o", tmp_path / "out", tmp_path / "in"], check=True, capture_output=True
+    )
+    mine = gradients(found)
+    assert mine is not None
+    np.testing.assert_allclose(np.loadtxt(tmp_path / "out" / "a.bval"), mine.values)
+    theirs = in_patient(np.loadtxt(tmp_path / "out" / "a.bvec"), nibabel.load(tmp_path / "out" / "a.nii").affine)
+    np.testing.assert_allclose(in_patient(mine.directions, np.diag([-1, -1, 1, 1]) @ found.affine), theirs, atol=1e-4)
+
+
 def in_patient(directions, affine):
     """Return directions of FSL as directions in RAS."""
     axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)

@@ -98,15 +98,33 @@ def test_series_that_fill_no_grid_say_why(folder):
     assert {image.tobytes() for image in node.pixels.values} == there
 
 
-def test_images_that_do_not_go_together_say_why(folder):
-    """A series of images with different matrices is there with its tags and the reason."""
+def test_stacks_of_a_series_are_nodes(folder):
+    """A series of images with two matrices is a node with one below it for each stack, and nothing is left out."""
+    made = []
     for number, shape in ((1, (6, 5)), (2, (4, 5))):
         tags = {"SeriesInstanceUID": "1.9", "SeriesNumber": 9}
-        factories.make_series(folder, slices=2, name=f"e{number}", shape=shape, **tags)
-    with pytest.warns(UserWarning, match="shape"):
+        made.append(factories.make_series(folder, slices=2, name=f"e{number}", shape=shape, **tags))
+    nodes = tree_datasets(tables(folder), Arranging())
+    (path,) = (path for path in nodes if "/9 " in path and path.count("/") == 3)
+    assert (dict(nodes[path].sizes), nodes[path].attrs["SeriesInstanceUID"]) == ({}, "1.9")
+    names = [name for name in nodes if name.startswith(f"{path}/")]
+    assert [name.rpartition("/")[2][:16] for name in names] == ["1 2 frames 5 x 6", "2 2 frames 5 x 4"]
+    for name, series in zip(names, made, strict=True):
+        np.testing.assert_array_equal(nodes[name].pixels, series.stored)
+
+
+def test_images_that_cannot_be_read_say_why(folder):
+    """A series with an image that is torn is there with its tags and the reason."""
+
+    def change(ds, index):
+        if index == 1:
+            ds.PixelData = b"\0" * 8
+
+    factories.make_series(folder, slices=2, name="e", SeriesNumber=9, change=change)
+    with pytest.warns(UserWarning, match="1 of 5"):
         nodes = tree_datasets(tables(folder), Arranging())
     (node,) = (node for path, node in nodes.items() if "/9 " in path)
-    assert (dict(node.sizes), not node.data_vars) == ({"frame": 4}, True)
+    assert (dict(node.sizes), not node.data_vars, "pixels" in node.attrs["problem"]) == ({"frame": 2}, True, True)
 
 
 def test_how_frames_are_arranged_holds_for_all(folder):

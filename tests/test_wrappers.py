@@ -7,11 +7,11 @@ import numpy as np
 import pydicom
 import pytest
 import scipy.ndimage
-from factories import AXIAL, OBLIQUE, Layout, make_image, make_series
+from factories import AXIAL, OBLIQUE, Layout, make_image, make_report, make_series
 from grids import affine, rotation
 
 import xdicom as xd
-from xdicom.errors import EditError, GeometryError, UnknownTagError
+from xdicom.errors import EditError, GeometryError, RecordError, UnknownTagError
 from xdicom.wrappers import scipy as wrapped
 
 TURN = rotation(25, 0) @ rotation(-40, 2)
@@ -211,6 +211,15 @@ def test_colours_stay_colours(tmp_path):
         np.testing.assert_array_equal(found.to_xarray("slice").values, colours[1:3])
 
 
+def test_what_is_no_image_is_passed_over(axial, oblique, db, tmp_path):
+    """A report in the target's series has no place, and does not count."""
+    uids = {name: oblique[name][0] for name in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")}
+    make_report(tmp_path / "in" / "report.dcm", PatientID=oblique.PatientID[0], **uids)
+    db.rescan()
+    assert len(oblique.frames()) == 5
+    assert len(wrapped.map_to(axial, oblique).frames()) == 4
+
+
 def test_different_spaces_are_refused(axial, oblique):
     """Series of different frames of reference are not mapped unless forced, and then lie in the target's."""
     oblique.FrameOfReferenceUID = "1.2.3.5"
@@ -232,6 +241,20 @@ def test_a_target_without_geometry_is_refused(axial, tmp_path):
     make_image(tmp_path / "other" / "capture.dcm", np.zeros((4, 5), np.uint8), FrameOfReferenceUID="1.2.3.4")
     with xd.database(tmp_path / "other") as db, pytest.raises(GeometryError, match="lie nowhere"):
         wrapped.map_to(axial, db.series()[0])
+
+
+def test_what_is_no_series_is_refused(axial, oblique):
+    """Arrays and studies are no series, and the error says what they are."""
+    for call in (
+        lambda: wrapped.map_to(axial, oblique.to_xarray()),
+        lambda: wrapped.map_to(axial.to_xarray(), oblique),
+        lambda: wrapped.gaussian_filter(axial.to_xarray(), 2),
+        lambda: wrapped.zoom(axial.to_xarray(), 2),
+        lambda: wrapped.rotate(axial.to_xarray(), 2),
+        lambda: wrapped.shift(axial.to_xarray(), 2),
+    ):
+        with pytest.raises(RecordError, match="series, not DataArray"):
+            call()
 
 
 def test_nothing_is_left_of_what_failed(axial, oblique):

@@ -308,3 +308,34 @@ def test_series_without_images_is_told(made, tmp_path):
     """A new series has nothing to write yet."""
     with pytest.raises(PixelError, match="no pixels"):
         opened(made).new_sibling().to_zarr(tmp_path / "n.zarr")
+
+
+@pytest.mark.parametrize("enhanced", [False, True])
+def test_values_of_one_scale_come_back_exactly(tmp_path, enhanced):
+    """Where all images have one slope that is no integer, it is kept, and no value is rounded anew."""
+    if enhanced:
+        factories.make_enhanced(tmp_path / "in" / "e.dcm", slices=4, slopes=[0.37] * 4)
+    else:
+        factories.make_series(tmp_path / "in", slices=4, slope=0.37, intercept=-12.5, bits_stored=12)
+    (series,) = xd.database(tmp_path / "in").series()
+    series.to_zarr(tmp_path / "a.zarr")
+    back = xd.from_zarr(tmp_path / "a.zarr")
+    assert back.RescaleSlope == 0.37
+    np.testing.assert_array_equal(back.ndarray(), series.ndarray())
+    back.save(tmp_path / "out")
+    np.testing.assert_array_equal(xd.database(tmp_path / "out").series()[0].ndarray(), series.ndarray())
+
+
+def test_stacks_of_a_series_are_groups(tmp_path):
+    """A series of two matrices is a store with a group for each stack, and they become one series again."""
+    for number, shape in ((1, (6, 5)), (2, (4, 5))):
+        tags = {"SeriesInstanceUID": "1.9", "SeriesNumber": 9}
+        factories.make_series(tmp_path / "in", slices=2, name=f"e{number}", shape=shape, **tags)
+    (series,) = xd.database(tmp_path / "in").series()
+    series.to_zarr(tmp_path / "out.zarr")
+    with pytest.raises(RecordError, match="2 groups") as error:
+        xd.from_zarr(tmp_path / "out.zarr")
+    groups = [line.split("=", 1)[1].strip("'") for line in str(error.value).splitlines()[1:]]
+    back = xd.from_zarr(tmp_path / "out.zarr", group=groups[0])
+    back = xd.from_zarr(tmp_path / "out.zarr", group=groups[1], database=back.database)
+    assert (back.key, headers(back)) == (series.key, headers(series))

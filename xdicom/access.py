@@ -201,10 +201,11 @@ class Access:
 def _discard(pid: int, catalog: Catalog, edits: Edits, lock: WriterLock) -> None:
     if pid != os.getpid():  # a forked child: all of this is its parent's
         return
-    if lock.was_held and edits.has_pixels():
+    if lock.was_held:
         with suppress(XdicomError, OSError), catalog.guarded():  # else the next writer sweeps
-            lock.acquire(timeout=0)
-            edits.sweep()
+            if edits.has_pixels():
+                lock.acquire(timeout=0)
+                edits.sweep()
     lock.release()
     catalog.close()
 

@@ -19,6 +19,7 @@ from .database import Series
 from .dims import SLICE_DIMS
 from .errors import EditError, GeometryError, RecordError, StackError
 from .placement import POSITION_NAME
+from .records import Record
 from .selection import filled, rechunked
 
 LEAST_BYTES, MOST_BYTES = 2**20, 2**25
@@ -67,6 +68,7 @@ def apply(
         Passed on to `func`.
     dtype
         Of the result; by default float32, or float64 where float32 does not hold the values of the first input.
+        Integers are rounded to.
     stack
         How the frames are arranged, as `dims` in `Series.to_xarray`; by default inferred, else by slice and `dims`.
     vectorize
@@ -102,8 +104,7 @@ def apply(
     ((16, 16, 3), 75.0)
     """
     core = _names(dims)
-    if not series:
-        raise RecordError("apply() needs a function and at least one series")
+    require_series("apply", *(each for given in series for each in ([given] if isinstance(given, Record) else given)))
     first = _array(series[0], stack, core)
     others = [_array(each, *_varying(each, stack, core)) for each in series[1:]]
     arrays = [first, *(_on_same_grid(other, first) for other in others)]
@@ -114,6 +115,26 @@ def apply(
     )
     name = getattr(func, "__name__", type(func).__name__)
     return derived_series(_first(series[0]), found, name, range=range, **values)
+
+
+def require_series(name: str, *records: object) -> None:
+    """Refuse what is no series.
+
+    Parameters
+    ----------
+    name
+        Of the function that takes them.
+    *records
+        What it was given.
+
+    Raises
+    ------
+    RecordError
+        If there is none, or one is something else.
+    """
+    strangers = sorted({type(record).__name__ for record in records if not isinstance(record, Series)})
+    if strangers or not records:
+        raise RecordError(f"{name} takes at least one series, not {', '.join(strangers) or 'none'}")
 
 
 def derived_series(
@@ -294,4 +315,17 @@ def _checked(
             f"the function returned shape {values.shape} for blocks of shape {[block.shape for block in blocks]}; "
             f"expected {expected}: what comes before dims, then output_dims"
         )
+    if dtype.kind in "iu" and values.dtype.kind in "iuf" and values.dtype != dtype:
+        return _rounded(values, dtype)
     return values.astype(dtype, copy=False)
+
+
+def _rounded(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return values as the integers nearest to them, or raise where a dtype does not hold them."""
+    nearest, bounds = np.rint(values), np.iinfo(dtype)
+    if not ((nearest >= bounds.min) & (nearest <= bounds.max)).all():
+        raise EditError(
+            f"the function returned values from {values.min():.6g} to {values.max():.6g}, and {dtype} holds integers "
+            f"from {bounds.min} to {bounds.max}: give another dtype="
+        )
+    return nearest.astype(dtype)

@@ -22,7 +22,7 @@ Name = TagLike | tuple[str, int, int]
 _RESERVED = """
     affine array check children close copy_to database forget frames key merge move_to ndarray new_patient new_series
     new_sibling new_study patient patients plot problems remove rescan restore save series set set_ndarray set_xarray
-    split status studies study subseries to_pandas to_xarray
+    split status studies study subseries to_csv to_nifti to_pandas to_png to_xarray to_zarr
 """
 RESERVED = frozenset(_RESERVED.split())
 """What records use for something else."""
@@ -158,12 +158,18 @@ def _colormap(frames: Frames) -> list[object]:
 
 def _set_colormap(value: object, frames: Frames) -> dict[Name, object]:
     if value is not None:
-        _check_colormap(value)
+        check_colormap(value)
     return {COLORMAP: value}
 
 
-def _check_colormap(name: object) -> None:
-    """Refuse what is no colour map of matplotlib, where that is installed."""
+def check_colormap(name: object) -> None:
+    """Refuse what is no colour map of matplotlib, where that is installed.
+
+    Raises
+    ------
+    EditError
+        With names that are near.
+    """
     if not isinstance(name, str) or not name:
         raise EditError(f"colormap = {name!r}: expected a name such as 'gray' or 'viridis'")
     try:

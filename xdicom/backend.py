@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike
 from xarray.backends import BackendEntrypoint
 
 from .display import Progress
-from .errors import RecordError
+from .errors import RecordError, StackError
 from .folder import PRIVATE_NAME
 from .frames import Frames
 from .indexed import as_indexed, scale_attrs
@@ -26,9 +26,19 @@ from .lone import lone_frames
 from .outline import label
 from .reading import Duplicates, Missing
 from .scaling import Scale
+from .scan import SeriesKey
 from .source import read_start
 from .store import Store
-from .trees import PIXELS, Arranging, Tables, has_images, node_paths, series_dataset, tree_datasets
+from .trees import (
+    PIXELS,
+    Arranging,
+    Tables,
+    has_images,
+    node_paths,
+    series_dataset,
+    stack_frames,
+    tree_datasets,
+)
 
 _LOOKED_AT = 8  # files of a folder, to see whether it is one of DICOM
 _MOST_LISTED = 40
@@ -107,7 +117,10 @@ class XdicomBackendEntrypoint(BackendEntrypoint):
         how = _arranging(Arranging(dims, rescale, mask_padding, dtype, missing, duplicates), mask_and_scale)
         with _opened(filename_or_obj) as tables:
             chosen = _chosen(tables, filename_or_obj, series, group)
-            return _finished(series_dataset(chosen, how), how, drop_variables)
+            try:
+                return _finished(series_dataset(chosen, how), how, drop_variables)
+            except StackError as error:
+                raise StackError(f"{error}{_stacks_listed(tables, chosen)}") from error
 
     def open_groups_as_dict(
         self,
@@ -223,9 +236,7 @@ def _opened(place: Any) -> Iterator[Tables]:
 def _chosen(tables: Tables, place: Any, series: str | int | None, group: str | None) -> Frames:
     """Return the rows of the one series that is meant."""
     if group is not None:
-        wanted = "/" + group.strip("/")
-        paths = node_paths(tables)
-        found = [entry for entry in tables if paths[entry[0]] == wanted]
+        found = _at(tables, "/" + group.strip("/"))
     elif series is not None:
         found = _matching(tables, series)
     else:
@@ -239,6 +250,24 @@ def _chosen(tables: Tables, place: Any, series: str | int | None, group: str | N
         given = f"series={series!r}" if group is None else f"group={group!r}"
         found, text = list(tables), f"{os.fspath(place)!r} holds no series of {given}: give one of"
     raise RecordError("\n".join([text, *_listed(found, tables)]))
+
+
+def _at(tables: Tables, path: str) -> list[tuple[SeriesKey, Frames]]:
+    """Return the series, or the stack of one, at a path of the tree."""
+    for key, above in node_paths(tables).items():
+        if path == above:
+            return [entry for entry in tables if entry[0] == key]
+        if path.startswith(f"{above}/"):
+            parts = [stack_frames(above, frames).get(path) for other, frames in tables if other == key]
+            return [(key, part) for part in parts if part is not None]
+    return []
+
+
+def _stacks_listed(tables: Tables, chosen: Frames) -> str:
+    """Say what to type for each stack of a series; nothing where it holds one only."""
+    paths = node_paths(tables)
+    parts = [path for key, frames in tables if frames is chosen for path in stack_frames(paths[key], frames)]
+    return "\n".join([". With xarray give one of", *(f"  group={path!r}" for path in parts)]) if len(parts) > 1 else ""
 
 
 def _matching(tables: Tables, series: str | int) -> list[Any]:

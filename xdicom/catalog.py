@@ -113,9 +113,9 @@ class Catalog:
         except sqlite3.DatabaseError as error:
             connection.close()
             raise CatalogError(f"{str(path)!r} cannot be used ({error}); {_REMEDY}") from error
-        except CatalogError:
+        except CatalogError as error:
             connection.close()
-            raise
+            raise CatalogError(f"{str(path)!r}: {error}") from None
         return connection
 
     @staticmethod
@@ -155,6 +155,8 @@ class Catalog:
     def _told(self, error: sqlite3.Error) -> CatalogError:
         """Return what SQLite says in our words."""
         text = f"the catalog of {str(self.root)!r}"
+        if isinstance(error, sqlite3.ProgrammingError) and "closed" in str(error):
+            return CatalogError(f"the database of {str(self.root)!r} is closed: open it again, xdicom.database(...)")
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return CatalogError(f"{text} is busy: {error}; another process scans or edits, try again")

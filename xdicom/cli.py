@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error, which is told in one line; 130 after Ctrl-C, 141 where nobody reads the output any more.
     """
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options = _parse(parser, arguments)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a tree on a terminal that knows ASCII only
@@ -122,6 +122,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse words; those that may be left out may also come after options, which argparse does not see."""
+    options, rest = parser.parse_known_args(arguments)
+    name = getattr(options, "more_words", "")
+    if rest and (not name or getattr(options, name) or any(word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        setattr(options, name, rest)
+    return options
+
+
 def _command(commands: Any, name: str, command: Command, text: str) -> argparse.ArgumentParser:
     """Add a command with its examples and what all commands have."""
     lines = [line for line in _EXAMPLES.splitlines() if line.startswith(f"  xdicom {name} ")]
@@ -162,11 +173,18 @@ def _add_editing(commands: Any) -> None:
     for each in (setting, status, save, restore, export):
         each.add_argument("folder", help="a folder of DICOM")
     setting.add_argument("assignments", nargs="*", metavar="TAG=VALUE", help="an empty VALUE leaves the element empty")
+    setting.set_defaults(more_words="assignments")
     setting.add_argument("--remove", action="append", default=[], metavar="TAG", help="remove the element")
     setting.add_argument("--vr", help="of private elements that no dictionary knows")
     restore.add_argument("tags", nargs="*", metavar="TAG", help="by default all edits")
+    restore.set_defaults(more_words="tags")
     export.add_argument("--to", required=True, choices=sorted(cli_export.WRITERS), help="the format")
-    export.add_argument("--out", required=True, metavar="FOLDER", help="another folder; nothing in it is replaced")
+    export.add_argument(
+        "--out",
+        default="xdicom-export",
+        metavar="FOLDER",
+        help="another folder; nothing in it is replaced (default: %(default)s)",
+    )
     export.add_argument(
         "--tag", action="append", default=[], metavar="TAG", help="csv: a column; by default those that vary"
     )

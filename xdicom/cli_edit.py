@@ -9,8 +9,11 @@ from .cli_output import ALL_WELL, changes_as_json, say, say_changes, say_json
 from .cli_words import assignment, checked_names, chosen, title, whole
 from .creation import database
 from .database import Database, Series
+from .display import count_of
+from .edits import NEW
 from .errors import EditError, XdicomError
 from .records import Record, tags_of
+from .works import works_of
 
 
 class _NoMoreThanTried(XdicomError):
@@ -56,11 +59,28 @@ def save(options: argparse.Namespace) -> int:
     with database(options.folder) as db:
         records = _records(db, options.where)
         changes = [change for record in records for change in record.status()]
+        files = sum(_files(record) for record in records)  # refuses what cannot be saved
         if not options.dry_run:
             for record in records:
                 record.save()
-        _tell(db, changes, options, "would be saved" if options.dry_run else "saved")
+        done = "would be saved" if options.dry_run else "saved"
+        _tell(db, changes, options, f"{done}, in {count_of(files, 'file')}")
     return ALL_WELL
+
+
+def _files(record: Record) -> int:
+    """Return how many files a save of a record would change or make.
+
+    Raises
+    ------
+    SaveError
+        If an edit cannot be written.
+    """
+    store, key = record._store, record.key
+    layers, edits = store.layers.ever_under(key), store.edits.overlays()
+    rewritten = {work.path for work in works_of(store.layers, layers, edits)}
+    tables = [table for layer in layers if layer.kind == NEW and (table := store.layers.table(layer)) is not None]
+    return len(rewritten) + sum(int((table.file >= 0).sum()) for table in tables)
 
 
 def restore(options: argparse.Namespace) -> int:
@@ -92,7 +112,7 @@ def _tell(db: Database, changes: list[Change], options: argparse.Namespace, what
     if options.json:
         say_json({"dry_run": getattr(options, "dry_run", False), "edits": changes_as_json(changes)})
         return
-    say(f"{len(changes)} edit{'' if len(changes) == 1 else 's'} {what}")
+    say(f"{count_of(len(changes), 'edit')} {what}")
     say_changes(changes, _names(db.series()))
 
 

@@ -55,8 +55,13 @@ def _nifti(series: list[Series], target: Path, options: argparse.Namespace) -> _
     written: list[tuple[dict[str, object], str]] = []
     for made in done.made:
         shape = "x".join(map(str, made.shape))
-        entry: dict[str, object] = {"SeriesInstanceUID": made.series, "files": made.files, "shape": made.shape}
-        written.append((entry, f"{target / made.files[0]}: {shape}"))
+        entry: dict[str, object] = {
+            "SeriesInstanceUID": made.series,
+            "files": made.files,
+            "shape": made.shape,
+            "note": made.note,
+        }
+        written.append((entry, f"{target / made.files[0]}: {shape}" + (f" ({made.note})" if made.note else "")))
     return _Outcome(written, done.left_out)
 
 

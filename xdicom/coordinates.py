@@ -75,9 +75,9 @@ def describe(frames: "Frames", grid: "Grid", placed: "Coords") -> tuple["Coords"
             continue
         name = name_of(tag)
         values, codes = frames.column(tag)
-        single = layout.constant(values, codes)
-        if single is not None:
+        if layout.is_constant(codes):
             constants.append(tag)
+            single = values[int(codes[layout.first])]
             attr = plain(single)
             if tag == INSTANCE_UID and layout.count == 1:
                 coords[name] = (), np.array(as_text(single))
@@ -156,10 +156,13 @@ class Layout:
 
     def constant(self, values: Sequence[object], codes: Codes) -> object:
         """Return the value that all frames on the grid have, None if they differ or lack it."""
+        return values[int(codes[self.first])] if self.is_constant(codes) else None
+
+    def is_constant(self, codes: Codes) -> bool:
+        """Say whether all frames on the grid have the same value, also an empty one."""
         laid = codes[self.table]
-        first = laid[~self.holes][0] if self.has_holes else laid.flat[0]
-        same = (laid == first) | self.holes if self.has_holes else laid == first
-        return values[int(first)] if first >= 0 and same.all() else None
+        same = (laid == codes[self.first]) | self.holes if self.has_holes else laid == codes[self.first]
+        return bool(codes[self.first] >= 0 and same.all())
 
     def along(self, name: str, values: NDArray[Any], codes: Codes) -> "Coords":
         """Return the coordinate of values by their codes, along the fewest dims; NaN or "" where the code is -1."""

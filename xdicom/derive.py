@@ -16,11 +16,12 @@ from .columns import ENCODING, STAGED, Column, Known
 from .dims import RANKED, SLICE_DIMS, STACK_DIMS
 from .edits import inline
 from .errors import EditError
+from .extremes import has_extremes, with_extremes
 from .frames import Files, Frames
 from .imagery import refuse_part_of_picture
 from .labelling import in_order
 from .likeness import alike_rows, attribute_tags, changed_tags, source_images
-from .modules import CHARSET, PATIENT_TAGS, STUDY_TAGS
+from .modules import CHARSET, PATIENT_TAGS, STUDY_TAGS, without
 from .naming import new_uid
 from .overlay import has_text_beyond_ascii, overlaid
 from .pixelmodule import derived_header, pixel_module, replace_pixels, settle_class, wants_zero_intercept
@@ -47,10 +48,15 @@ _ATTRIBUTE_TAGS = {"b_value": "DiffusionBValue"}
 
 
 class Plan(NamedTuple):
-    """What makes the headers of all images once the elements that describe their pixels are known."""
+    """What makes the headers of all images once the elements that describe their pixels are known.
+
+    With `scale`, slope and intercept that the values had before, these are kept where they still serve.
+    """
 
     headers: Callable[[Header], list[Header]]
     zero_intercept: bool = False
+    extremes: Sequence[bool] = ()  # which images tell their least and greatest stored value
+    scale: tuple[str, str] | None = None
 
 
 def fill_series(
@@ -62,6 +68,7 @@ def fill_series(
     limits: Limits = None,
     spacing: Spacing = None,
     affine: "ArrayLike | None" = None,
+    scale: tuple[str, str] | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Stage the images of an empty series; a lazy array is computed once.
@@ -78,6 +85,8 @@ def fill_series(
         (low, high) that values are clipped to.
     spacing, affine
         Geometry where nothing is cloned, see `create.slice_geometry`.
+    scale
+        See `Plan`.
     progress
         Called with the number of tasks done and that of all.
 
@@ -102,6 +111,7 @@ def fill_series(
         if template is None or not len(template)
         else _derived(ordered, lead, template, fixed, key, spacing=spacing, affine=affine)
     )
+    build = build._replace(scale=scale)
     store.stage(key, computed(store, ordered, build, limits=limits, progress=progress))
 
 
@@ -126,8 +136,13 @@ def computed(
     frame_ndim = 3 if "sample" in ordered.dims else 2
     staged = store.edits.stage_pixels(data if bounds is None else _clipped(data, *bounds), frame_ndim, progress)
     try:
-        chosen = _quantised(ordered, staged, limits, zero_intercept=build.zero_intercept)
-        return staged_frames(staged, build.headers(_module(ordered, staged, chosen)))
+        before = None
+        if build.scale is not None and limits is None and frame_ndim == 2 and not staged.extent.integral:
+            before = quantise.kept(*build.scale, staged.extent, staged.sample)
+        chosen = before or _quantised(ordered, staged, limits, zero_intercept=build.zero_intercept)
+        frames = staged_frames(staged, build.headers(_module(ordered, staged, chosen)))
+        is_told = any(build.extremes) and frame_ndim == 2
+        return with_extremes(frames, staged.low, staged.high, build.extremes) if is_told else frames
     except BaseException:
         discard(staged.folder)
         raise
@@ -232,7 +247,8 @@ def _derived(
             made.append(header | {_NUMBER: ("IS", str(i + 1).encode())})
         return made
 
-    return Plan(headers, wants_zero_intercept(sources[0]))
+    had = [has_extremes(source) for source in sources]
+    return Plan(headers, wants_zero_intercept(sources[0]), [had[row] for row in place.tolist()])
 
 
 def with_charset(values: Header) -> Header:
@@ -350,7 +366,7 @@ def copy_frames(
     if not elsewhere:
         fixed = {tag: raw for tag, raw in fixed.items() if tag not in outer}
     gone = outer - fixed.keys() if elsewhere else frozenset()
-    kept = frames.with_columns(dict.fromkeys(gone & frames.columns.keys()))
+    kept = frames.with_columns(without(gone & frames.columns.keys()))
     columns = inline(kept) | laid_columns(kept, fixed)
     if not keep_uids:
         columns[_INSTANCE] = _fresh_uids(frames)

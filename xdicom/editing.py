@@ -177,14 +177,19 @@ def displaced(frames: Frames, overlay: Overlay) -> list[int]:
 
 
 def tied(overlay: Overlay, wanted: Iterable[int]) -> set[int]:
-    """Return which edits have to go with some: text with its character set, private elements with their creator."""
+    """Return which edits have to go with some.
+
+    Text goes with its character set, private elements with their creator, and this with the last of them.
+    """
     found = set(wanted)
     if CHARSET in found:
         found |= {
             tag for tag, column in overlay.items() if column and has_text_beyond_ascii(dict(enumerate(_raws(column))))
         }
     creators = {tag for tag in found if tags.is_private(tag) and 0x10 <= tag & 0xFFFF <= 0xFF}
-    return found | {tag for tag in overlay if tag >= 0 and _creator_of(tag) in creators}
+    found |= {tag for tag in overlay if tag >= 0 and _creator_of(tag) in creators}
+    emptied = {_creator_of(tag) for tag in found & overlay.keys()} - {-1}
+    return found | (emptied - {_creator_of(tag) for tag in overlay.keys() - found})
 
 
 def _raws(column: Column) -> list[Known]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .csvs import column_name, varying, write_csv
 from .display import Progress
 from .errors import MissingPackageError
+from .nifti import Exported, export_nifti
 from .pngs import write_pngs
 from .scan import SeriesKey
 from .trees import Arranging
@@ -77,6 +78,32 @@ class Exporting:
             If there is something at the path.
         """
         write_csv(self.frames(), path, names, escape_formulas=escape_formulas)
+
+    def to_nifti(self, folder: str | os.PathLike[str], *, identity: bool = False) -> Exported:
+        """Write every series as NIfTI with a JSON sidecar, and with b-values and directions where these are known.
+
+        Parameters
+        ----------
+        folder
+            Where files go, named by number and description; nothing in it is replaced.
+        identity
+            Whether sidecars and names may say who was scanned, where and when.
+
+        Returns
+        -------
+        Exported
+            What was made, and what was left out and why; see `xdicom.nifti.export_nifti`.
+
+        Raises
+        ------
+        SaveError
+            If one of the files exists; then nothing is written.
+        MissingPackageError
+            If nibabel is not installed.
+        """
+        self._require()
+        with Progress("exporting", unit="images") as progress:
+            return export_nifti([self], folder, identity=identity, progress=progress)
 
     def to_png(
         self,

@@ -112,9 +112,10 @@ def infer(
 
 def first_copies(frames: "Frames") -> IndexArray:
     """Return the rows of all frames but those that are there already, with the same SOPInstanceUID and number."""
-    instances = joint_codes(frames.column(INSTANCE_UID)[1], frames.number.astype(np.intp))
-    if (frames.column(INSTANCE_UID)[1] < 0).all():
-        return np.arange(len(frames))
+    uids = frames.column(INSTANCE_UID)[1].astype(np.intp)
+    # Frames without a UID are copies of nothing.
+    nameless = np.where(uids < 0, np.arange(len(frames)), -1)
+    instances = joint_codes(uids, nameless, frames.number.astype(np.intp))
     order = order_frames(frames)
     return np.sort(order[np.unique(instances[order], return_index=True)[1]])
 

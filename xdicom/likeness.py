@@ -16,6 +16,7 @@ from .dims import INSTANCE_UID, MM_DECIMALS, POSITION, RANKED, as_text, order_fr
 from .errors import UnknownTagError
 from .frames import ATTRIBUTES, Frames
 from .geometry import FloatArray
+from .imagery import tiled_rows
 from .modules import PATIENT_TAGS, STUDY_TAGS
 from .pixelmodule import SourceImage
 from .planes import centres, per_image, vector_coord
@@ -98,7 +99,7 @@ def alike_rows(array: xr.DataArray, lead: Sequence[str], template: Frames) -> li
 def source_images(frames: Frames) -> list[SourceImage | None]:
     """Return the reference to the image that each frame is, None where it has no identity."""
     kinds, uids = (frames.column(tag) for tag in (_CLASS_UID, INSTANCE_UID))
-    several = frames.column(_NUMBER_OF_FRAMES)[1] >= 0
+    several = (frames.column(_NUMBER_OF_FRAMES)[1] >= 0) & ~tiled_rows(frames)  # slices in one picture have none
     found: list[SourceImage | None] = []
     for row, (kind, uid) in enumerate(zip(kinds[1].tolist(), uids[1].tolist(), strict=True)):
         number = int(frames.number[row]) + 1 if several[row] else None

@@ -6,8 +6,9 @@ It holds no values of tags and no open file; how bytes become values is known in
 import hashlib
 import os
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from itertools import groupby, pairwise
 from operator import itemgetter
@@ -311,7 +312,7 @@ class Locations:
         rows = zip(places.tolist(), picked.tolist(), *columns, strict=True)
         for file, run in groupby(rows, itemgetter(2)):
             frames = list(run)
-            with _open(os.path.join(self.root, self.paths[file])) as source:
+            with _opened(os.path.join(self.root, self.paths[file])) as source:
                 is_fresh = source.stamp == tuple(self.stamps[file].tolist())
                 picture: tuple[tuple[int, int, int], NDArray[Any]] | None = None
                 for row, index, _, code, scale, tile, offset, length, number in frames:
@@ -360,11 +361,18 @@ class Locations:
         return found.offset, found.length
 
 
-def _open(path: bytes) -> Source:
+@contextmanager
+def _opened(path: bytes) -> Iterator[Source]:
+    """Open a file; errors of the system that come while it is read name it."""
     try:
-        return Source(path)
+        with Source(path) as source:
+            yield source
     except (FileNotFoundError, NotADirectoryError):
         raise StaleError(f"{os.fsdecode(path)!r} has gone since it was scanned: rescan()") from None
+    except XdicomError:
+        raise
+    except OSError as error:
+        raise PixelError(f"{os.fsdecode(path)!r} cannot be read: {error.strerror or error}") from error
 
 
 def _processors() -> int:

@@ -3,8 +3,10 @@
 Lists of the DICOM standard (PS3.3), nothing else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
+
+from .columns import Column
 
 V = TypeVar("V")
 
@@ -32,6 +34,24 @@ STUDY_TAGS = frozenset(
     }
 )  # fmt: skip
 """PS3.3 C.7.2: study, patient study, clinical trial study."""
+
+# PS3.3 C.7.1.1, C.7.2.1: of type 2, empty where nothing is known; with their VRs.
+_TYPE_2 = {
+    0x00080020: "DA",
+    0x00080030: "TM",
+    0x00080050: "SH",
+    0x00080090: "PN",
+    0x00100010: "PN",
+    0x00100020: "LO",
+    0x00100030: "DA",
+    0x00100040: "CS",
+    0x00200010: "SH",
+}
+
+
+def without(tags: Iterable[int]) -> dict[int, Column | None]:
+    """Return the columns of a table that says nothing of some tags: empty ones where an element has to be there."""
+    return {tag: Column([(_TYPE_2[tag], b"")]) if tag in _TYPE_2 else None for tag in tags}
 
 
 def inherited(values: Mapping[int, V], *, study: bool) -> dict[int, V]:

@@ -15,29 +15,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .conversion import nibabel_image, require_nibabel, volume_of
-from .database import Database, Patient, Series, Study
 from .errors import MissingPackageError, SaveError, StackError, XdicomError
+from .infer import first_copies
 from .naming import folded, safe_name, uid_digits
 from .quantities import QUANTITY_DIMS
+from .reading import keep_alive, readable, stacked_xarray
 from .sidecar import gradient_texts, gradients, sidecar
+from .splitting import stacks
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from .conversion import Volume
+    from .database import Series
+    from .exporting import Exporting
+    from .frames import Frames
 
 Progress = Callable[[int, int], None]
 
 _IMAGE, _SIDECAR, _VALUES, _DIRECTIONS = ".nii.gz", ".json", ".bval", ".bvec"
+_SERIES_DEPTH = 3
 _ENDS = (_IMAGE, _SIDECAR, _VALUES, _DIRECTIONS)
 
 
 class Made(NamedTuple):
-    """An image that was written, or would be: the series, the files relative to the folder, and the shape."""
+    """An image that was written, or would be: the series, the files relative to the folder, the shape, and a note."""
 
     series: str
     files: list[str]
     shape: tuple[int, ...]
+    note: str = ""
 
 
 class LeftOut(NamedTuple):
@@ -57,15 +64,16 @@ class Exported(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """Frames of a series that make one array: the stem of its files below the folder, and how the array is made."""
+    """Frames of a series that make one array, the stem of its files below the folder, and what is to be said of it."""
 
     series: Series
     stem: str
     array: xr.DataArray
+    note: str
 
 
 def export_nifti(
-    records: Sequence[Database | Patient | Study | Series],
+    records: Sequence[Exporting],
     folder: str | os.PathLike[str],
     *,
     identity: bool = False,
@@ -80,7 +88,8 @@ def export_nifti(
         Series, or records whose series are meant.
     folder
         Where files go: as ``<SeriesNumber>_<SeriesDescription>.nii.gz``; several studies get a folder each. A series
-        of several stacks or quantities, such as magnitude and phase, makes several files.
+        of several stacks or quantities, such as magnitude and phase, makes several files. Of images with the same
+        SOPInstanceUID, which are copies, one counts.
     identity
         Whether sidecars and names may say who was scanned, where and when. Without it, studies are named by a hash.
     dry_run
@@ -119,8 +128,8 @@ def export_nifti(
     return Exported(made, left_out)
 
 
-def _series_of(record: Database | Patient | Study | Series) -> list[Series]:
-    return [record] if isinstance(record, Series) else record.series()
+def _series_of(record: Any) -> list[Series]:
+    return [record] if len(record.key) == _SERIES_DEPTH else record.series()
 
 
 # -- which files
@@ -136,11 +145,11 @@ def _planned(series: Sequence[Series], *, identity: bool) -> tuple[list[_Part], 
         stem = studies[each.key[:2]] + _name(each)
         if folded(stem) in taken:
             stem = f"{stem}_{uid_digits(each.key[-1])}"
-        for name, found in _arrays(each, stem):
+        for name, found, note in _arrays(each, stem):
             if isinstance(found, XdicomError):
                 left_out.append(_left_out(each, name, found))
             else:
-                parts.append(_Part(each, _free(name, taken), found))
+                parts.append(_Part(each, _free(name, taken), found, note))
             taken.add(folded(stem))
     return parts, left_out
 
@@ -157,36 +166,48 @@ def _left_out(series: Series, name: str, error: XdicomError) -> LeftOut:
     return LeftOut(series.key[-1], name, str(error), bool(len(series.frames().images())))
 
 
-def _arrays(series: Series, stem: str) -> Iterator[tuple[str, xr.DataArray | XdicomError]]:
-    """Yield what a series is made into, with names: an array a stack and quantity, or why there is none."""
+def _arrays(series: Series, stem: str) -> Iterator[tuple[str, xr.DataArray | XdicomError, str]]:
+    """Yield what a series is made into, with names: an array a stack and quantity, or why there is none; and a note."""
     try:
-        pieces: Sequence[Any] = _pieces(series)
+        images = readable(series.frames())
+        once = images.take(first_copies(images))
+        pieces = _pieces(once)
     except MissingPackageError:
         raise
     except XdicomError as error:
-        yield stem, error
+        yield stem, error, ""
         return
-    for number, piece in enumerate(pieces, 1):
+    copies = len(images) - len(once)
+    note = f"copies of images, with the same SOPInstanceUID, left out: {copies}" if copies else ""
+    for number, frames in enumerate(pieces, 1):
         name = stem if len(pieces) == 1 else f"{stem}_stack{number}"
         try:
-            array = piece.to_xarray()
+            array = _array(frames)
             volume_of(array)
         except XdicomError as error:
-            yield name, error
-        else:
-            yield from ((name + suffix, part) for suffix, part in _quantities(array))
+            yield name, error, note
+            continue
+        keep_alive(array, series._store)
+        for suffix, part in _quantities(array):
+            yield name + suffix, part, note
 
 
-def _pieces(series: Series) -> Sequence[Any]:
-    """Return a series as it is where it is one stack, else its stacks."""
+def _array(frames: Frames) -> xr.DataArray:
+    return stacked_xarray(
+        frames, None, chunks="auto", rescale=True, dtype=None, missing="raise", duplicates="raise", mask_padding=False
+    )
+
+
+def _pieces(frames: Frames) -> list[Frames]:
+    """Return frames as they are where they are one stack, else the frames of each."""
     try:
-        series.to_xarray()
+        _array(frames)
     except StackError:
-        parts = series.split()
+        parts = stacks(frames)
         if len(parts) < 2:
             raise
-        return parts
-    return [series]
+        return [frames.take(rows) for rows in parts]
+    return [frames]
 
 
 def _quantities(array: xr.DataArray) -> Iterator[tuple[str, xr.DataArray]]:
@@ -256,7 +277,7 @@ def _write(target: Path, part: _Part, *, identity: bool, dry_run: bool) -> Made:
             _put([(waiting / f"image{end}", target / f"{part.stem}{end}") for end in (_IMAGE, *texts)])
         finally:
             shutil.rmtree(waiting, ignore_errors=True)
-    return Made(part.series.key[-1], files, volume.shape)
+    return Made(part.series.key[-1], files, volume.shape, part.note)
 
 
 def _put(moves: Sequence[tuple[Path, Path]]) -> None:

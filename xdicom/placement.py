@@ -130,8 +130,12 @@ def affine_of(da: xr.DataArray) -> FloatArray:
     Raises
     ------
     GeometryError
-        If there is no geometry, it isn't the same for all slices, or slices, rows or columns have unequal steps.
+        If there is no geometry, it isn't the same for all slices, slices, rows or columns have unequal steps, or there
+        are none.
     """
+    if not da.size:
+        empty = ", ".join(str(dim) for dim, size in da.sizes.items() if not size)
+        raise GeometryError(f"the array has no {empty}: nothing of it lies anywhere; was the selection outside?")
     orientation = np.concatenate([_constant(da, f"{name}_direction", AXES) for name in ("row", "column")])
     spacing = _constant(da, "", ("row_spacing", "column_spacing"))
     positions, step = _slices(da)

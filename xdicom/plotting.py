@@ -13,8 +13,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from .attributes import check_colormap
 from .dims import STACK_DIMS
 from .errors import EditError, GeometryError
+from .infer import VOLUME
 from .montage import Look, Tile, letters, montage, scale
 
 if TYPE_CHECKING:
@@ -81,7 +83,7 @@ def plot(
     Raises
     ------
     EditError
-        If `where` names no dim, or a text that a dim does not hold.
+        If `where` names no dim or nothing that is there, or window or colormap is none.
     GeometryError
         If the mask lies on another grid.
     MissingPackageError
@@ -91,6 +93,8 @@ def plot(
     """
     checked = _checked(da)
     array, fixed = _selected(checked, where)
+    if colormap is not None:
+        check_colormap(colormap)
     choice = _chosen(array, max(limit, 1))
     shown = array.isel(choice.picked)
     stride = {dim: slice(None, None, -(-shown.sizes[dim] // _MOST_PIXELS)) for dim in ("row", "column")}
@@ -139,6 +143,8 @@ def _selected(array: xr.DataArray, where: Mapping[str, Any]) -> tuple[xr.DataArr
                 raise EditError(f"{name}={wanted!r}: nothing lies there; {name} goes {_range(coord)}")
         elif isinstance(wanted, Sequence | np.ndarray) and not isinstance(wanted, str):
             array = array.isel({name: [_nearest(coord, each) for each in wanted]})
+            if not array.sizes[name]:
+                raise EditError(f"{name}={wanted!r} is empty; {name} goes {_range(coord)}")
         else:
             array = array.isel({name: _nearest(coord, wanted)})
             fixed.append(_shown(name, array))
@@ -247,8 +253,16 @@ def _shown(dim: str, one: xr.DataArray) -> str:
     unit = coord.attrs.get("units", "")
     if isinstance(value, float):
         value = f"{round(value, 1) + 0.0:.7g}" if unit == "mm" else f"{value:.5g}"
-    text = f"{dim} {value}{f' {unit}' if unit else ''}"
+    text = f"{dim} {value}{f' {unit}' if unit else ''}{_weighting(dim, one)}"
     return text if len(text) <= _MOST_TEXT else text[: _MOST_TEXT - 1] + "…"
+
+
+def _weighting(dim: str, one: xr.DataArray) -> str:
+    """Return the b-value of a volume, which its number does not say."""
+    name = next((name for name in ("b_value", "DiffusionBValue") if name in one.coords and name != dim), None)
+    if dim != VOLUME or name is None or one.coords[name].ndim:
+        return ""
+    return f", b {float(one.coords[name]):.5g}"
 
 
 def edge_letters(image: xr.DataArray) -> tuple[str, str, str, str]:
@@ -284,7 +298,7 @@ def _colours(values: NDArray[Any], shown: xr.DataArray) -> NDArray[Any]:
     """Return colours from 0 to 1, of 8-bit ones as they are."""
     if values.dtype == np.uint8:
         return np.asarray(values / 255.0)
-    highest = float(np.nanmax(shown.values))
+    highest = float(np.nan_to_num(shown.values).max())
     stored = shown.attrs.get("BitsStored")
     full = 2.0 ** int(stored) - 1 if isinstance(stored, int) and 0 < highest <= 2.0**stored - 1 else highest
     return np.asarray(np.clip(np.nan_to_num(values.astype(float)) / (full or 1.0), 0, 1))
@@ -313,7 +327,10 @@ def _look(shown: xr.DataArray, window: tuple[float, float] | None, colormap: str
 def _limits(shown: xr.DataArray, window: tuple[float, float] | None) -> tuple[float, float]:
     """Return the lowest and highest value of the colour scale."""
     if window is not None:
-        center, width = map(float, window)
+        try:
+            center, width = map(float, window)
+        except (TypeError, ValueError) as error:
+            raise EditError(f"window={window!r}: expected (center, width)") from error
         if not width > 0:
             raise EditError(f"window={window!r}: the width must be more than 0")
         return center - width / 2, center + width / 2

@@ -22,6 +22,7 @@ Range = tuple[float, float]
 _DS_LENGTH = 16  # PS3.5 6.2, DS: 16 bytes maximum
 _EXACT = 2**53  # integers up to here are exact in float64, in which rescaling is done
 _HUGE = 1e307  # beyond it, a difference of two values may overflow
+_FLOAT32 = 2.0**-22  # what arithmetic in float32 may round away, as a share
 _COARSE = 0.01  # of the interquartile range
 
 
@@ -215,6 +216,41 @@ def choose(
     return chosen
 
 
+def kept(slope: str, intercept: str, extent: Extent, sample: npt.ArrayLike) -> Quantisation | None:
+    """Return a scale that values had before, where they are multiples of its slope still; None where they are not.
+
+    Parameters
+    ----------
+    slope, intercept
+        As headers have them.
+    extent, sample
+        Of the array: where all of a sample fits, all of it is taken to.
+    """
+    try:
+        step, start = float(slope), float(intercept)
+    except ValueError:
+        return None
+    if extent.low is None or extent.high is None or not (0 < step < _HUGE and math.isfinite(start)):
+        return None
+    values = np.asarray(sample, np.float64).ravel()
+    values = np.append(values[np.isfinite(values)], [extent.low, extent.high])
+    stored = np.rint((values - start) / step)
+    rounding = _FLOAT32 * np.maximum(np.abs(values), abs(start))
+    if not (np.abs(stored * step + start - values) <= np.maximum(rounding, 1e-9 * step)).all():
+        return None
+    for lowest, highest, padding in _ranges(extent.has_nan):
+        if lowest <= stored.min() and stored.max() <= highest:
+            return _quantisation(slope, intercept, lowest, highest, padding, step=step)
+    return None
+
+
+def _ranges(nan: bool) -> list[tuple[int, int, int | None]]:
+    """Return the stored integers that may stand for values, and the one for NaN, in 16 bits."""
+    if nan:  # viewers show the padding darkest where it lies below the values
+        return [(-32767, 32767, -32768), (1, 65535, 0), (0, 65534, 65535), (-32768, 32766, 32767)]
+    return [(0, 65535, None), (-32768, 32767, None)]
+
+
 def interquartile_range(sample: npt.ArrayLike) -> float:
     """Return the distance of the quartiles of the finite values of a sample; 0.0 where it has none.
 
@@ -274,10 +310,8 @@ def _quantisation(
 def _exact(dtype: np.dtype[Any], low: int, high: int, nan: bool, zero_intercept: bool) -> Quantisation | None:
     """Return slope 1 with intercept 0, else with an integer intercept; None where neither holds the integers."""
     small = dtype.kind == "i" and dtype.itemsize <= 2
-    plain: list[tuple[int, int, int | None]] = [(0, 65535, None), (-32768, 32767, None)]
-    if nan:  # viewers show the padding darkest where it lies below the values
-        plain = [(-32767, 32767, -32768), (1, 65535, 0), (0, 65534, 65535), (-32768, 32766, 32767)]
-    elif small:
+    plain = _ranges(nan)
+    if small and not nan:
         plain.reverse()
     for lowest, highest, padding in plain:
         if lowest <= low and high <= highest:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from . import tags
 from .conditions import matching_rows, nothing_matches
 from .display import Progress
-from .errors import EditError, RecordError, SaveError, StaleError, UnknownTagError
+from .errors import EditError, RecordError, SaveError, StaleError, UnknownTagError, XdicomError
 from .exporting import Exporting
 from .frames import ATTRIBUTES, Frames
 from .notebook import html_of
@@ -82,16 +82,16 @@ class Record(Exporting):
         kind = type(self).__name__
         try:
             self._require()
-        except RecordError as error:
+            return (f"{kind} " if self._key else "") + tree_of(self._store, self._key, limit=_MOST_SHOWN)
+        except XdicomError as error:  # looking at a record raises nothing
             return f"<{kind}: {error}>"
-        return (f"{kind} " if self._key else "") + tree_of(self._store, self._key, limit=_MOST_SHOWN)
 
     def _repr_html_(self) -> str:
         try:
             self._require()
-        except RecordError as error:
-            return html.escape(str(error))
-        return html_of(self._store, self._key)
+            return html_of(self._store, self._key)
+        except XdicomError as error:
+            return html.escape(f"<{type(self).__name__}: {error}>")
 
     def _require(self) -> None:
         """Raise where the record is not there any more."""
@@ -187,9 +187,11 @@ class Record(Exporting):
         ----------
         *names
             Tags, private elements or lower_case attributes; all edits where none is given. New records and frames that
-            were never saved go.
+            were never saved go. One private element may be named as in `record["Creator", 0x0029, 0x0C]`.
         """
-        wanted = {tag for name in names for tag in tags_of(self.frames(), name)} if names else None
+        is_private = [type(name) for name in names] == [str, int, int]  # small numbers, which are no tags
+        each = (names,) if is_private and max(names[1:]) <= 0xFFFF else names
+        wanted = {tag for name in each for tag in tags_of(self.frames(), name)} if names else None
         self._key = self._store.restore(self._key, wanted)
 
     def remove(self, **conditions: Any) -> None:

@@ -15,6 +15,7 @@ from .columns import TILE, Known
 from .derive import Header, Limits, Plan, Spacing, computed, with_charset
 from .dims import RANKED, SLICE_DIMS, order_frames, resolve
 from .errors import EditError, StackError, UnknownTagError
+from .extremes import has_extremes
 from .frames import Frames
 from .labelling import in_order
 from .likeness import changed_tags, nearest_rows
@@ -239,7 +240,7 @@ def plan_of(images: Frames, array: xr.DataArray, lead: Sequence[str], rows: Rows
             made.append(_changed(replace_pixels(header, module), own))
         return made
 
-    return Plan(build, wants_zero_intercept(headers[0]))
+    return Plan(build, wants_zero_intercept(headers[0]), [has_extremes(header) for header in headers])
 
 
 def _keep_location(header: Header, own: dict[int, Known | None]) -> None:

@@ -20,6 +20,7 @@ from .store import Store
 
 _INSTANCE, _CLASS, _FRAMES, _PATIENT_ID = 0x00080018, 0x00080016, 0x00280008, 0x00100020
 _WINDOW = (0x00281050, 0x00281051, 0x00281055, 0x00281056)
+_SCALE, _TABLE = (0x00281053, 0x00281052), 0x00283000
 _SERIES_TAGS = (0x00080005, 0x00080060, 0x0008103E, SERIES_UID, 0x00200011)
 
 
@@ -99,7 +100,7 @@ def derive_series(
     like = as_template(known) if all(_CLASS in header for header in known) else None
     with store.together():
         _make_room(store, key, known[0])
-        fill_series(store, key, ordered, like=like, limits=limits, progress=progress)
+        fill_series(store, key, ordered, like=like, limits=limits, scale=_scale_of(known), progress=progress)
     return key
 
 
@@ -130,7 +131,16 @@ def _with_windows(plan: Plan, headers: list[Header]) -> Plan:
             for header, before in zip(made, headers, strict=True)
         ]
 
-    return Plan(build, plan.zero_intercept)
+    return plan._replace(headers=build, scale=_scale_of(headers))
+
+
+def _scale_of(headers: list[Header]) -> tuple[str, str] | None:
+    """Return slope and intercept where all images have the same and no table in their place."""
+    texts = {tuple(header.get(tag, ("DS", b""))[1].strip(b"\0 ") for tag in _SCALE) for header in headers}
+    if len(texts) > 1 or any(_TABLE in header for header in headers):
+        return None
+    slope, intercept = (text.decode("ascii", "replace") for text in texts.pop())
+    return (slope, intercept) if slope and intercept else None
 
 
 def _refuse_present(store: Store, key: SeriesKey, template: Frames) -> None:

@@ -79,12 +79,8 @@ _IDENTITY = (
 # MosaicRefAcqTimes, of the slices in a Siemens mosaic, and the private creator that it is of.
 _MOSAIC_TIMES, _MOSAIC_CREATOR = "tag_0019_1029", "tag_0019_0010"
 _PHASE_AXIS = {"COL": "j", "COLUMN": "j", "ROW": "i"}
-_B_VALUES = ("b_value", "DiffusionBValue")
-_DIRECTIONS = tuple(
-    tuple(f"{stem}_{part}" for part in parts)
-    for stem in ("DiffusionGradientOrientation", "gradient_direction")
-    for parts in ("012", "xyz")
-)
+_SIEMENS = ("tag_0019_0010", "SIEMENS MR HEADER")
+_SIEMENS_B, _SIEMENS_DIRECTION = "tag_0019_100C", "tag_0019_100E"
 
 
 class Gradients(NamedTuple):
@@ -190,8 +186,9 @@ def gradients(volume: Volume) -> Gradients | None:
     if len(volume.others) != 1:
         return None
     size = da.sizes[volume.others[0]]
-    values = next((found for name in _B_VALUES if (found := _along(volume, name)) is not None), None)
-    names = next((names for names in _DIRECTIONS if any(name in da.coords or name in da.attrs for name in names)), None)
+    names_of_values, stems = _names_of_gradients(da)
+    values = next((found for name in names_of_values if (found := _along(volume, name)) is not None), None)
+    names = next((names for names in map(_xyz, stems) if any(name in da.coords for name in names)), None)
     if values is None or names is None:
         return None
     parts = [_along(volume, name) for name in names]
@@ -207,6 +204,27 @@ def gradients(volume: Volume) -> Gradients | None:
     if np.linalg.det((LPS_TO_RAS @ volume.affine)[:3, :3]) > 0:
         directions[0] *= -1
     return Gradients(np.array(values, float), directions + 0.0)
+
+
+def _names_of_gradients(da: xr.DataArray) -> tuple[list[str], list[str]]:
+    """Return what b-values may be called, and directions in the patient: by the standard, and by Siemens before it."""
+    values, directions = ["b_value", "DiffusionBValue"], ["DiffusionGradientOrientation"]
+    creator, name = _SIEMENS
+    if _value_of(da, creator) == name:
+        values.append(_SIEMENS_B)
+        directions.append(_SIEMENS_DIRECTION)
+    return values, directions
+
+
+def _xyz(stem: str) -> list[str]:
+    return [f"{stem}_{part}" for part in range(3)]
+
+
+def _value_of(da: xr.DataArray, name: str) -> Any:
+    """Return an attribute, or a coordinate that is the same for the whole array."""
+    if name in da.coords and not da.coords[name].dims:
+        return da.coords[name].item()
+    return da.attrs.get(name)
 
 
 def _along(volume: Volume, name: str) -> FloatArray | None:

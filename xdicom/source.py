@@ -62,8 +62,8 @@ class Source:
     def close(self) -> None:
         """Close the file; a second call does nothing."""
         if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            descriptor, self._fd = self._fd, -1  # also where closing fails
+            os.close(descriptor)
 
     def read(self, offset: int, length: int) -> bytes:
         """Return up to `length` bytes from `offset`; fewer only at the end of the file."""

@@ -44,6 +44,8 @@ class StagedArray:
         Of the staged values, little endian.
     extent, sample
         What `quantise.choose` needs to know.
+    low, high
+        Least and greatest value of each frame, as `offset`; NaN where it holds a NaN.
     folder
         The zarr array.
     """
@@ -55,6 +57,8 @@ class StagedArray:
     dtype: np.dtype[Any]
     extent: Extent
     sample: NDArray[Any]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
     folder: Path
 
 
@@ -84,7 +88,7 @@ def stage_array(array: da.Array, folder: Path, frame_ndim: int = 2, progress: Pr
     try:
         _write_metadata(folder, array.shape, chunk, dtype)
         blocks = array.astype(dtype).rechunk(chunk)  # type: ignore[no-untyped-call]
-        found = _write_blocks(blocks, folder, chunk, progress)
+        found = _write_blocks(blocks, folder, chunk, frame_ndim, progress)
     except BaseException:
         discard(folder)
         raise
@@ -97,7 +101,14 @@ def stage_array(array: da.Array, folder: Path, frame_ndim: int = 2, progress: Pr
     file, offset = _places(lead, chunk, grid, dtype.itemsize)
     nbytes = int(np.prod(array.shape[len(lead) :])) * dtype.itemsize
     sample = np.concatenate([item[3] for item in found])
-    return StagedArray(files, file, offset, nbytes, dtype, extent, sample, folder)
+    places = [
+        tuple(slice(i * size, (i + 1) * size) for i, size in zip(index, chunk, strict=False))
+        for index in np.ndindex(*grid)
+    ]
+    low, high = np.empty((2, *lead))
+    for place, item in zip(places, found, strict=True):
+        low[place], high[place] = item[4]
+    return StagedArray(files, file, offset, nbytes, dtype, extent, sample, low.reshape(-1), high.reshape(-1), folder)
 
 
 def make_private(folder: Path) -> None:
@@ -143,7 +154,7 @@ def discard(folder: Path) -> None:
 
 
 def _write_blocks(
-    blocks: da.Array, folder: Path, chunk: tuple[int, ...], progress: Progress | None
+    blocks: da.Array, folder: Path, chunk: tuple[int, ...], frame_ndim: int, progress: Progress | None
 ) -> NDArray[np.object_]:
     """Write every block and flush their folders; return what `_write_block` says of each, in C order."""
     grid = blocks.numblocks
@@ -151,7 +162,7 @@ def _write_blocks(
     for part in parts:  # all before any block: parallel writers would race to make them
         make_private(part)
     one_each = tuple((1,) * count for count in grid)
-    options = {"folder": os.fspath(folder), "chunk": chunk}
+    options = {"folder": os.fspath(folder), "chunk": chunk, "frame_ndim": frame_ndim}
     results = da.map_blocks(  # type: ignore[no-untyped-call]
         _write_block, blocks, **options, dtype=object, chunks=one_each, meta=_META
     )
@@ -235,9 +246,13 @@ def _write_flushed(path: Path, content: bytes | memoryview) -> Stamp:
 
 
 def _write_block(
-    block: NDArray[Any], folder: str = "", chunk: tuple[int, ...] = (), block_id: tuple[int, ...] = ()
+    block: NDArray[Any],
+    folder: str = "",
+    chunk: tuple[int, ...] = (),
+    frame_ndim: int = 2,
+    block_id: tuple[int, ...] = (),
 ) -> NDArray[np.object_]:
-    """Write one block as a whole chunk; return its path, stamp, extent and a sample of its values."""
+    """Write one block as a whole chunk; return its path, stamp, extent, a sample of its values, and those of frames."""
     path = Path(folder, "c", *map(str, block_id))
     whole = np.ascontiguousarray(block)
     if block.shape != chunk:
@@ -248,7 +263,9 @@ def _write_block(
     flat = block.reshape(-1)
     sample = flat[:: max(1, flat.size // _SAMPLE)]
     result = np.empty((1,) * block.ndim, object)
-    result[(0,) * block.ndim] = (os.fspath(path), stamp, Extent.of(block), np.array(sample))
+    axes = tuple(range(block.ndim - frame_ndim, block.ndim))
+    extremes = block.min(axes), block.max(axes)
+    result[(0,) * block.ndim] = (os.fspath(path), stamp, Extent.of(block), np.array(sample), extremes)
     return result
 
 

@@ -15,7 +15,7 @@ from .derive import copy_frames, laid_columns
 from .edits import Overlay
 from .errors import EditError, RecordError
 from .frames import Frames
-from .modules import PATIENT_TAGS, STUDY_TAGS, inherited
+from .modules import PATIENT_TAGS, STUDY_TAGS, inherited, without
 from .naming import new_uid
 from .overlay import overlaid
 from .rows import row_headers
@@ -155,7 +155,7 @@ def move_below(store: Store, key: Key, target: Key) -> Key:
 
 def _laid_modules(table: Frames, *, header: Header, modules: frozenset[int]) -> Overlay:
     """Return the columns that give a table the modules of a header, and take away what that has not."""
-    gone: Overlay = dict.fromkeys(tag for tag in table.tags() if tag in modules and tag not in header)
+    gone: Overlay = without(tag for tag in table.tags() if tag in modules and tag not in header)
     return {**gone, **laid_columns(table, header)}
 
 

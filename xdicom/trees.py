@@ -19,9 +19,10 @@ from .frames import Frames
 from .modules import CHARSET, PATIENT_TAGS, STUDY_TAGS
 from .naming import safe_name
 from .outline import label
-from .reading import Duplicates, Missing, stacked_xarray
+from .reading import Duplicates, Missing, readable, stacked_xarray
 from .scaling import Scale
 from .scan import SeriesKey
+from .splitting import described, stacks
 from .stack import Grid
 
 PIXELS = "pixels"
@@ -72,7 +73,7 @@ def series_dataset(frames: Frames, how: Arranging) -> xr.Dataset:
 
 def as_dataset(da: xr.DataArray, frames: Frames) -> xr.Dataset:
     """Return an array of a series as a dataset, with the identity of the series as attributes."""
-    return da.to_dataset(name=PIXELS).assign_attrs(_constants(frames, _SERIES_NAMES))
+    return da.to_dataset(name=PIXELS).assign_attrs(identity(frames).attrs)
 
 
 def tags_dataset(frames: Frames) -> xr.Dataset:
@@ -121,8 +122,9 @@ def tree_datasets(
     Returns
     -------
     dict
-        Patients and studies have attributes only; a series has its pixels. A series of objects without pixels has
-        coordinates and attributes.
+        Patients and studies have attributes only; a series has its pixels. A series that holds several stacks has a
+        node below it for each, and itself attributes only. A series of objects without pixels has coordinates and
+        attributes.
 
     Warns
     -----
@@ -136,13 +138,49 @@ def tree_datasets(
         patient, study = _parents(paths[key])
         nodes.setdefault(patient, xr.Dataset(attrs=_constants(frames, map(name_of, sorted(PATIENT_TAGS - {CHARSET})))))
         nodes.setdefault(study, xr.Dataset(attrs=_constants(frames, map(name_of, sorted(STUDY_TAGS)))))
-        nodes[paths[key]] = _image_node(frames, how, images, others) if has_images(frames) else others(frames)
+        nodes |= _series_nodes(paths[key], frames, how, images, others)
     problems = [f"{path!r}: {node.attrs['problem']}" for path, node in nodes.items() if "problem" in node.attrs]
     if problems:
         count = sum(has_images(frames) for _, frames in tables)
         text = "\n".join(problems)
         warnings.warn(f"{len(problems)} of {count} series could not be arranged:\n{text}", stacklevel=2)
     return nodes
+
+
+def stack_frames(path: str, frames: Frames) -> dict[str, Frames]:
+    """Return the frames of each stack that a series holds, by the path of its node; at most one where it is one stack.
+
+    Parameters
+    ----------
+    path
+        Of the node of the series.
+    frames
+        Its rows.
+    """
+    try:
+        images = readable(frames)
+    except PixelError:
+        return {}
+    parts = [images.take(rows) for rows in stacks(images)]
+    return {f"{path}/{safe_name(f'{number} {described(part)}')}": part for number, part in enumerate(parts, 1)}
+
+
+def _series_nodes(path: str, frames: Frames, how: Arranging, images: Make, others: Describe) -> dict[str, xr.Dataset]:
+    """Return the nodes of a series: one, or where it holds several stacks one more for each."""
+    if not has_images(frames):
+        return {path: others(frames)}
+    try:
+        return {path: images(frames, how)}
+    except (StackError, GeometryError, PixelError):
+        parts = stack_frames(path, frames) if how.dims is None else {}
+    if len(parts) < 2:
+        return {path: _image_node(frames, how, images, others)}
+    return {path: identity(frames)} | {child: _image_node(part, how, images, others) for child, part in parts.items()}
+
+
+def identity(frames: Frames) -> xr.Dataset:
+    """Return what names a series, as the attributes of a dataset that holds nothing."""
+    return xr.Dataset(attrs=_constants(frames, _SERIES_NAMES))
 
 
 def _image_node(frames: Frames, how: Arranging, images: Make, others: Describe) -> xr.Dataset:

@@ -14,10 +14,10 @@ from typing import Any
 import xarray as xr
 
 from .archived import image_dataset, other_dataset
-from .errors import RecordError, SaveError
+from .errors import PixelError, RecordError, SaveError, StackError
 from .frames import Frames
 from .indexed import FRAME_DIMS
-from .trees import PIXELS, Arranging, Tables, tree_datasets
+from .trees import PIXELS, Arranging, Tables, identity, stack_frames, tree_datasets
 from .writer import flush_directory
 from .zarrmeta import check_store
 
@@ -45,7 +45,8 @@ def write_store(
     how
         How frames are arranged.
     is_series
-        Whether it is the store of one series, which is then the outermost group; else of a tree, see `trees`.
+        Whether it is the store of one series, which is then the outermost group, or if it holds several stacks their
+        groups are below that; else of a tree, see `trees`.
     progress
         Called with the number of groups written and that of all.
 
@@ -62,7 +63,7 @@ def write_store(
     if os.path.lexists(target):
         raise SaveError(f"{str(target)!r} is there already, and nothing is replaced: give another path")
     if is_series:
-        nodes = {"/": image_dataset(tables[0][1], how)}
+        nodes = _series_nodes(tables[0][1], how)
     else:
         nodes = tree_datasets(tables, how, images=image_dataset, others=other_dataset)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -77,6 +78,17 @@ def write_store(
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
     flush_directory(target.parent)
+
+
+def _series_nodes(frames: Frames, how: Arranging) -> dict[str, xr.Dataset]:
+    """Return the groups of one series."""
+    try:
+        return {"/": image_dataset(frames, how)}
+    except (StackError, PixelError):
+        parts = stack_frames("", frames) if how.dims is None else {}
+        if len(parts) < 2:
+            raise
+    return {"/": identity(frames)} | {path: image_dataset(part, how) for path, part in parts.items()}
 
 
 def _write_group(node: xr.Dataset, store: Path, group: str) -> None:

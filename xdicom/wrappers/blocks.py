@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from ..apply import require_series
 from ..errors import GeometryError
 from ..selection import filled, rechunked
 from ..slabs import slices_of, spacing_along
@@ -119,6 +120,7 @@ def volumes(series: Series, axes: Sequence[str] | str, dims: Dims) -> Volumes:
     ValueError
         If `axes` names something else.
     """
+    require_series("this function", series)
     asked = in_order(axes)
     array = series.to_xarray(dims)
     slices = slices_of(array)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..apply import derived_series
+from ..apply import derived_series, require_series
 from ..dims import locate, orientations
 from ..errors import GeometryError
 from ..geometry import FloatArray, slice_step
@@ -137,6 +137,7 @@ def zoom(
         Anatomy stays where it is in the patient: spacing, position and SliceThickness change, and the borders of the
         field of view stay. It is what scipy gives with ``grid_mode=True, mode="nearest"``.
     """
+    require_series("this function", series)
     asked = in_order(axes)
     factors = dict.fromkeys(VOLUME, 1.0) | dict(zip(asked, per_axis(zoom, asked, "zoom").tolist(), strict=True))
     if min(factors.values()) <= 0:
@@ -200,6 +201,7 @@ def rotate(
     Series
         With the same grid; what is turned out of it is lost, as with ``reshape=False``.
     """
+    require_series("this function", series)
     asked = in_order(axes)
     if len(asked) != 2:
         raise ValueError(f"axes={axes!r}: expected two of {VOLUME}")
@@ -252,6 +254,7 @@ def shift(
     Series
         With the same grid; what is moved out of it is lost.
     """
+    require_series("this function", series)
     asked = in_order(axes)
     lengths = per_axis(shift, asked, "shift")
     stack = Stack.of(series.to_xarray(dims))
@@ -278,6 +281,7 @@ def _sampler(source: xr.DataArray, order: int, cval: float) -> Interpolated:
 
 def _pair(series: Series, target: Series, dims: Dims, force: bool) -> tuple[xr.DataArray, xr.DataArray]:
     """Return the array of a series, and one with the geometry of its target."""
+    require_series("map_to", series, target)
     if not force:
         _require_one_space(series, target)
     return series.to_xarray(dims), grid_of(target)
@@ -291,11 +295,11 @@ def grid_of(series: Series) -> xr.DataArray:
     GeometryError
         If a frame has no position and orientation.
     """
-    frames = series.frames()
+    frames = series.frames().images()
     located = locate(frames)
     if np.isnan(located).any():
         raise GeometryError(
-            f"{int(np.isnan(located).sum())} of {len(located)} frames of the target have no ImagePositionPatient and "
+            f"{int(np.isnan(located).sum())} of {len(located)} images of the target have no ImagePositionPatient and "
             "ImageOrientationPatient, so that they lie nowhere"
         )
     return series.to_xarray("slice" if len(orientations(frames)) == 1 else "frame", duplicates="first")
