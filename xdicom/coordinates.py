@@ -18,12 +18,14 @@ from .dims import (
     INSTANCE_UID,
     Codes,
     as_text,
+    column_of,
     is_long,
     is_text,
     matrix,
     name_of,
     scalars,
 )
+from .errors import UnknownTagError
 from .modules import CHARSET
 from .rows import in_explicit_vr
 from .stack import fewest_dims
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from .stack import Coords, Grid
 
 SERIES_UID = 0x0020000E
+B_VALUE = "b_value"
 _FILE_META = 0x0002
 MOST_COMPONENTS = 16
 MOST_CHARACTERS = 1024
@@ -85,9 +88,19 @@ def describe(frames: "Frames", grid: "Grid", placed: "Coords") -> tuple["Coords"
                 attrs[name] = attr
         elif name not in taken:
             coords.update(layout.varying(name, values, codes))
+    coords.update(_weightings(frames, layout))
     coords.update(layout.along("source_series", *_texts(frames, SERIES_UID)))
     attrs["dicom_header"] = header_json(frames, constants, layout.first)
     return {name: coord for name, coord in coords.items() if name not in taken}, attrs
+
+
+def _weightings(frames: "Frames", layout: "Layout") -> "Coords":
+    """Return b-values that vary as a coordinate: vendors keep them in elements of their own, which need a name."""
+    try:
+        name, values, codes = column_of(frames, B_VALUE)
+    except UnknownTagError:
+        return {}
+    return {} if not values or layout.is_constant(codes) else layout.varying(name, values, codes)
 
 
 class Labels(xr.Variable):

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 DIRECTIONS: tuple[Any, ...] = (
     *("gradient_direction", "DiffusionGradientOrientation", "DiffusionDirectionality"),
     *(("GEMS_ACQU_01", 0x0019, element) for element in (0xBB, 0xBC, 0xBD)),
+    ("SIEMENS MR HEADER", 0x0019, 0x0E),
 )
 """What tells diffusion-weighted images apart but, as several numbers or in a frame of the scanner's, is no dim."""
 
@@ -214,7 +215,8 @@ class _Search:
         if len(first) != self.each or not self._consistent([volume], others):
             return None
         again = f"; those that are alike in these are told apart by {by}" if by else ""
-        reason = f"{_names(columns)} vary together along {len(first)} volumes, in the order of frames{again}"
+        verb = "varies" if len(columns) == 1 else "vary together"
+        reason = f"{_names(columns)} {verb} along {len(first)} volumes, in the order of frames{again}"
         return Choice((self.slices, volume), reason)
 
     def _repeats(self, cells: IndexArray) -> tuple[IndexArray | None, str]:
@@ -423,4 +425,5 @@ def _along(dims: Sequence[Dim]) -> str:
 
 
 def _sentence(text: str) -> str:
-    return text if text[:1].isupper() else text[:1].upper() + text[1:]
+    """Begin with a capital, but for the name of an attribute."""
+    return text if "_" in text.split(" ", 1)[0] else text[:1].upper() + text[1:]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from . import catalogs, editing, graphs, reading
+from . import catalogs, editing, graphs, inference, reading
 from .data import Absent
 from .table import Row, markdown
 
@@ -21,6 +21,7 @@ MEASUREMENTS: dict[str, Callable[[Path], list[Row]]] = {
     "whole-series-all-cores": reading.whole_series_all_cores,
     "one-frame": reading.one_frame,
     "two-dims": reading.to_two_dims,
+    "inferred-dims": inference.inferred_dims,
     "graph": graphs.graph_size,
     "read-one-tag": editing.read_one_tag,
     "stage": editing.stage_an_edit,

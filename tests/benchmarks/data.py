@@ -63,6 +63,40 @@ def copies(name: str, count: int, target: Path) -> Path:
     return target
 
 
+def longer(name: str, count: int, target: Path) -> Path:
+    """Write a real series as one of so many files: it is repeated, each time later and under fresh instance UIDs."""
+    source = files_in(real_data(name))
+    datasets = [pydicom.dcmread(path) for path in source]
+    target.mkdir(parents=True)
+    for number in range(count):
+        ds = datasets[number % len(source)]
+        if number >= len(source):
+            ds.InstanceNumber += len(source)
+            ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        ds.save_as(target / f"{number:05d}.dcm")
+    return target
+
+
+def diffusion(slices: int, volumes: int, side: int, target: Path) -> Path:
+    """Write a diffusion series of MR images: one without weighting, the others each with a direction of its own."""
+    target.mkdir(parents=True)
+    directions = np.random.default_rng(0).normal(size=(volumes, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    ds = _base(MRImageStorage, side)
+    ds.ImageOrientationPatient, ds.PixelSpacing, ds.SliceThickness = [1, 0, 0, 0, 1, 0], [1, 1], 2
+    ds.ImageType, ds.PixelData = ["ORIGINAL", "PRIMARY", "M"], bytes(2 * side**2)
+    ds["PixelData"].VR = "OW"
+    for number in range(slices * volumes):
+        volume, position = divmod(number, slices)
+        ds.SOPInstanceUID, ds.InstanceNumber = generate_uid(), number + 1
+        ds.ImagePositionPatient, ds.SliceLocation = [-64, -64, 2 * position], 2 * position
+        ds.AcquisitionTime = f"10{volume // 60:02d}{volume % 60:02d}.{position:03d}000"
+        ds.DiffusionBValue = 1000.0 if volume else 0.0
+        ds.DiffusionGradientOrientation = directions[volume].tolist() if volume else [0.0, 0.0, 0.0]
+        dcmwrite(target / f"{number:05d}.dcm", ds, enforce_file_format=True)
+    return target
+
+
 def writable(name: str, target: Path) -> Path:
     """Return a copy of a real series in a folder that may be written into."""
     target.mkdir(parents=True)
