@@ -28,7 +28,7 @@ from .pixelmodule import derived_header, pixel_module, replace_pixels, settle_cl
 from .planes import encoded_geometry, geometry_tags
 from .rows import row_headers
 from .scan import SeriesKey
-from .staging import Progress, StagedArray, discard
+from .staging import Progress, StagedArray, chunk_shape, discard
 from .store import Store
 from .tables import TableBuilder
 from .walker import EXPLICIT
@@ -132,8 +132,8 @@ def computed(
         As in `fill_series`.
     """
     bounds = None if limits is None else quantise.limits(ordered.dtype, limits)
-    data = ordered.data if isinstance(ordered.data, da.Array) else _as_dask(ordered.values)
     frame_ndim = 3 if "sample" in ordered.dims else 2
+    data = ordered.data if isinstance(ordered.data, da.Array) else _as_dask(ordered.values, frame_ndim)
     staged = store.edits.stage_pixels(data if bounds is None else _clipped(data, *bounds), frame_ndim, progress)
     try:
         before = None
@@ -167,9 +167,21 @@ def _clipped(data: da.Array, low: float, high: float) -> da.Array:
     return clipped
 
 
-def _as_dask(values: NDArray[Any]) -> da.Array:
-    """Return an array as it is; naming it by its content would read all of it."""
-    wrapped: da.Array = da.from_array(values, name=False)  # type: ignore[no-untyped-call]
+class _Uncopied:
+    """An array that dask takes parts of when it computes; it would copy a numpy array at once."""
+
+    def __init__(self, values: NDArray[Any]) -> None:
+        self.values, self.shape, self.dtype, self.ndim = values, values.shape, values.dtype, values.ndim
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        part: NDArray[Any] = self.values[key]
+        return part
+
+
+def _as_dask(values: NDArray[Any], frame_ndim: int) -> da.Array:
+    """Return an array as it is, in the chunks in which it is staged; naming it by its content would read all of it."""
+    chunks = chunk_shape(values.shape, values.itemsize, frame_ndim)
+    wrapped: da.Array = da.from_array(_Uncopied(values), chunks, name=False, asarray=False)  # type: ignore[no-untyped-call]
     return wrapped
 
 

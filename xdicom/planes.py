@@ -208,7 +208,7 @@ def _left_plane(kept: Geometry, held: dict[int, FloatArray]) -> bool:
 
 
 def _same(values: tuple[float, ...], held: FloatArray) -> bool:
-    return bool(np.allclose(values, held, rtol=0, atol=_TOLERANCE))
+    return all(abs(one - other) <= _TOLERANCE for one, other in zip(values, held.tolist(), strict=True))
 
 
 def _add_slice_spacing(found: list[Geometry], template: Frames, rows: NDArray[np.intp]) -> None:

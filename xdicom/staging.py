@@ -26,6 +26,7 @@ from .writer import flush_directory
 Progress = Callable[[int, int], None]
 _CHUNK_BYTES = 32 << 20
 _SAMPLE = 4096
+_ROWS_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -254,11 +255,11 @@ def _write_block(
 ) -> NDArray[np.object_]:
     """Write one block as a whole chunk; return its path, stamp, extent, a sample of its values, and those of frames."""
     path = Path(folder, "c", *map(str, block_id))
-    whole = np.ascontiguousarray(block)
+    block = _in_order(block)
+    whole = block
     if block.shape != chunk:
-        padded = np.zeros(chunk, block.dtype)
-        padded[tuple(slice(size) for size in block.shape)] = block
-        whole = padded
+        whole = np.zeros(chunk, block.dtype)
+        whole[tuple(slice(size) for size in block.shape)] = block
     stamp = _write_flushed(path, memoryview(whole.reshape(-1)).cast("B"))
     flat = block.reshape(-1)
     sample = flat[:: max(1, flat.size // _SAMPLE)]
@@ -267,6 +268,16 @@ def _write_block(
     extremes = block.min(axes), block.max(axes)
     result[(0,) * block.ndim] = (os.fspath(path), stamp, Extent.of(block), np.array(sample), extremes)
     return result
+
+
+def _in_order(block: NDArray[Any]) -> NDArray[Any]:
+    """Return an array in C order, with a copy of few rows at a time: of (x, y, n) that is twice as fast as at once."""
+    if block.flags.c_contiguous or block.ndim < 2:
+        return np.ascontiguousarray(block)
+    laid = np.empty(block.shape, block.dtype)
+    for row in range(0, block.shape[1], _ROWS_AT_ONCE):
+        laid[:, row : row + _ROWS_AT_ONCE] = block[:, row : row + _ROWS_AT_ONCE]
+    return laid
 
 
 def _places(
