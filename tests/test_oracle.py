@@ -245,7 +245,10 @@ def assert_refused(folder: Path) -> None:
 
 def test_few_series_differ() -> None:
     """At most one series in twenty that has a place in the patient differs from dcm2niix."""
-    names = {case.name for case in CASES if case.files and is_placed(case)}
+    for case in CASES:
+        if not case.files:
+            real_data(case.name)  # skips: of few series one is more than one in twenty
+    names = {case.name for case in CASES if is_placed(case)}
     assert {*DIFFERENT, *BY_THE_STANDARD} <= {case.name for case in CASES}
     assert len(names & DIFFERENT.keys()) <= MOST_XFAILS * len(names)
 
