@@ -52,8 +52,10 @@ class Layouts:
         known = self._by_size.get(source.stamp.size, [])
         if known:
             buffer = source.read(0, max(template.layout.end for template in known))
-            for template in known:
+            for place, template in enumerate(known):
                 if template.fits(buffer):
+                    if place:  # the next file probably has it too
+                        self._by_size[source.stamp.size] = [template, *known[:place], *known[place + 1 :]]
                     return Header(template.layout, buffer[: template.layout.end])
         header = read_header(source, self._window)
         if _is_shared(header):
