@@ -1,7 +1,7 @@
 """How long it takes to stage, to save, and to read what was staged: beside pydicom, and beside plain files.
 
-Each round works on a copy of its own, and all copies are made before the first: a file system that just removed
-thousands of files is slow to make new ones.
+Each round works on a copy of its own in a part of the disk of its own, and all copies are made before the first: a
+file system that just removed thousands of files is slow to make new ones.
 """
 
 import gc
@@ -17,7 +17,7 @@ import pydicom
 import xdicom as xd
 from xdicom import flushing
 
-from .data import Grid, copies, files_in, synthetic, warm
+from .data import Grid, copies, files_in, settle, spread, synthetic, warm
 from .table import Row, judged, seconds
 from .timing import medians, timed
 
@@ -29,6 +29,7 @@ _ROUNDS = 5
 
 def edit_and_save(folder: Path) -> list[Row]:
     """Measure one tag edited in four copies of a GE series and saved, beside pydicom and beside plain files."""
+    spread(folder)
     first = copies("ge-fmri-4d", 4, folder / "0")
     rounds = [first, *(_copied(first, folder / str(number)) for number in range(1, 2 * _ROUNDS))]
     contents = [path.read_bytes() for path in files_in(first)]
@@ -70,6 +71,7 @@ def _edited(folder: Path) -> float:
         db.PatientName = "Anonymous^A"
         db.save()
 
+    settle()
     try:
         return timed(edit)
     finally:
@@ -86,6 +88,7 @@ def _edited_by_pydicom(folder: Path) -> float:
             dataset.PatientName = "Anonymous^A"
             dataset.save_as(path)
 
+    settle()
     return timed(edit)
 
 
@@ -101,6 +104,7 @@ def _written(contents: list[bytes], folder: Path) -> float:
         with flushing.flushed(names, folder):
             pass
 
+    settle()
     return timed(write)
 
 
@@ -109,6 +113,7 @@ def _written(contents: list[bytes], folder: Path) -> float:
 
 def new_pixels(folder: Path) -> list[Row]:
     """Measure new pixels for a series, staged and saved, beside plain files."""
+    spread(folder)
     grid = Grid(500, 1, 256)
     rounds = [synthetic(grid, folder / str(number)) for number in range(_ROUNDS)]
     values = np.random.default_rng(0).integers(-1000, 3000, (grid.side, grid.side, grid.slices), np.int16)
@@ -139,6 +144,7 @@ def _replaced(folder: Path, values: np.ndarray) -> float:
         series.set_ndarray(values)
         series.save()
 
+    settle()
     try:
         time_taken = timed(replace)
         np.testing.assert_array_equal(series.ndarray(), values)
