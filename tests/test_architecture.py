@@ -24,7 +24,7 @@ ORDER = """
     -- one folder
     imagery frames scaling imagetypes attributes conditions naming tables packing scan lone rows parallel seriestables
     catalog copying identity overlays staging zarrmeta editing edits layers changes setting lock flushing
-    freeing journal
+    freeing temporary journal
     works
     -- arrays
     dims quantities alike advice stack infer splitting placement coordinates array indexed planes slabs resample regular
@@ -92,6 +92,7 @@ TESTED_WITH = {
     "rows": "saving",
     "seriestables": "catalog",
     "setting": "guide",
+    "temporary": "journal",
 }
 
 

@@ -4,7 +4,6 @@ Files are written and flushed aside first; one SQLite transaction is the point o
 next finishes what was interrupted after it. What is in the files is not its business.
 """
 
-import hashlib
 import os
 import shutil
 import stat
@@ -28,11 +27,11 @@ from .parallel import Scan
 from .replaced import note_replaced
 from .scan import SeriesKey
 from .source import Stamp
+from .temporary import Status, checksum_of, link_new, owner_of, stamp_of, write_temporary
 from .writer import Block, flush_directory
 
 TEMPORARY = "tmp"
 _ELSEWHERE = "temporary folders elsewhere"
-_BLOCK = 4 << 20
 _NO_STAMP = Stamp(-1, -1, -1)
 _ATTEMPTS, _PAUSE = 3, 0.1
 _ORDER = {"create": 0, "replace": 1, "remove": 2}
@@ -87,8 +86,8 @@ class Journal:
 
     def __init__(self, catalog: Catalog, edits: Edits) -> None:
         self._catalog, self._edits = catalog, edits
-        self._root = catalog.root_bytes
-        self._private = os.fsencode(catalog.private)
+        self._root = os.path.join(catalog.root_bytes, b"")
+        self._private = os.path.join(os.fsencode(catalog.private), b"")
         self._folder = catalog.private / TEMPORARY
 
     def save(self, works: Sequence[Work], layers: Iterable[Layer], progress: Progress | None = None) -> None:
@@ -184,10 +183,10 @@ class Journal:
         """
         _refuse_twice(works)
         self._refuse_outside(works)
-        for work in works:  # again when all is written, but who waits for nothing is told at once
-            self._check_target(work)
+        # Again when all is written, but who waits for nothing is told at once.
+        found = [self._checked_target(work) for work in works]
         folders = self._make_folders(works)
-        rows = self._write_all(works, folders, progress)
+        rows = self._write_all(list(zip(works, found, strict=True)), folders, progress)
         temps = {row.path: self._temp(row) for row in rows if row.temp}
         with ExitStack() as flushes:
             for folder in set(folders.values()):
@@ -196,15 +195,19 @@ class Journal:
             scan = self._catalog.scan_again(list(temps), list(temps.values()))
         for above in {above for folder in folders.values() for above in list(folder.parents)[:3]}:
             flush_directory(above)
-        for work in works:
-            self._check_target(work)
+        for work, before in zip(works, found, strict=True):
+            if owner_of(self._checked_target(work)) != owner_of(before):
+                name = os.fsdecode(work.path)
+                raise SaveError(f"owner or mode of {name!r} changed while it was saved: nothing was saved; save again")
         return rows, scan
 
-    def _write_all(self, works: Sequence[Work], folders: Mapping[bytes, Path], progress: Progress | None) -> list[_Row]:
+    def _write_all(
+        self, works: Sequence[tuple[Work, Status]], folders: Mapping[bytes, Path], progress: Progress | None
+    ) -> list[_Row]:
         rows = []
         names = {folder: os.path.join(os.fsencode(temporary), b"") for folder, temporary in folders.items()}
-        for number, work in enumerate(works):
-            rows.append(self._write(work, b"%b%d" % (names[os.path.dirname(work.path)], number)))
+        for number, (work, before) in enumerate(works):
+            rows.append(self._write(work, before, b"%b%d" % (names[os.path.dirname(work.path)], number)))
             if progress:
                 progress(number + 1, len(works))
         return rows
@@ -233,61 +236,48 @@ class Journal:
             place = os.path.dirname(place)
         return os.stat(place).st_dev, place
 
-    def _write(self, work: Work, temp: bytes) -> _Row:
+    def _write(self, work: Work, before: Status, temp: bytes) -> _Row:
         if work.content is None:
             return _Row(work.path, b"", work.action, work.instance, b"", work.stamp, _NO_STAMP)
-        digest, size = hashlib.blake2b(digest_size=16), 0
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        # A new file gets the mode that the umask gives; nobody else can look into the folder meanwhile.
-        descriptor = os.open(temp, flags, 0o666 if work.action == "create" else 0o600)
-        try:
-            for block in work.content():
-                digest.update(block)
-                view = memoryview(block)
-                while view:
-                    view = view[os.write(descriptor, view) :]
-                size += len(block)
-            if work.action == "replace":
-                _take_owner(self._target(work.path), descriptor)
-            new = Stamp.of(os.fstat(descriptor))
-        finally:
-            os.close(descriptor)
-        if new.size != size:
-            raise SaveError(f"of {os.fsdecode(work.path)!r} {new.size} bytes were written, expected {size}")
-        name = temp.removeprefix(os.path.join(self._private, b""))
-        return _Row(work.path, name, work.action, work.instance, digest.digest(), work.stamp, new)
+        new = write_temporary(temp, work.content(), before, instead_of=work.path)
+        name = temp.removeprefix(self._private)
+        return _Row(work.path, name, work.action, work.instance, new.checksum, work.stamp, new.stamp)
 
     def _target(self, path: bytes) -> bytes:
-        return os.path.join(self._root, path)
+        return self._root + path
 
     def _temp(self, row: _Row) -> bytes:
-        return os.path.join(self._private, row.temp)
+        return row.temp if os.path.isabs(row.temp) else self._private + row.temp
 
     def _refuse_outside(self, works: Sequence[Work]) -> None:
         """Refuse folders that a link leads out of the database, or where nothing can be put in place."""
         for folder in {os.path.dirname(work.path) for work in works}:
-            inside(os.fsdecode(self._root), os.fsdecode(folder))
+            inside(os.fsdecode(self._catalog.root_bytes), os.fsdecode(folder))
             place = self._target(folder)
             while not os.path.lexists(place):
                 place = os.path.dirname(place)
             if not os.access(place, os.W_OK | os.X_OK):
                 raise SaveError(f"{os.fsdecode(place)!r} cannot be written: nothing was saved, edits are still staged")
 
-    def _check_target(self, work: Work) -> None:
-        name = os.fsdecode(work.path)
+    def _checked_target(self, work: Work) -> Status:
+        """Return the status of the file that is replaced or removed, if it is the one that was scanned."""
         try:
             status = os.lstat(self._target(work.path))
         except FileNotFoundError:
             if work.action == "create":
-                return
+                return None
+            name = os.fsdecode(work.path)
             text = f"{name!r} has gone since it was scanned: nothing was saved; rescan() shows what is there"
             raise SaveError(text) from None
+        is_other = Stamp.of(status) != work.stamp
+        if not is_other and work.action != "create" and not stat.S_ISLNK(status.st_mode):
+            return status
+        name = os.fsdecode(work.path)
         if work.action == "create":
             raise SaveError(f"{name!r} is there already: nothing was saved; rescan() shows what it is")
         if stat.S_ISLNK(status.st_mode):
             raise SaveError(f"{name!r} is a link: saving would replace it; nothing was saved")
-        if Stamp.of(status) != work.stamp:
-            raise SaveError(f"{name!r} changed since it was scanned: nothing was saved; rescan() shows what is there")
+        raise SaveError(f"{name!r} changed since it was scanned: nothing was saved; rescan() shows what is there")
 
     def _keep_sources(self, rows: Sequence[_Row]) -> dict[bytes, tuple[bytes, Stamp]]:
         """Give files that go second names, where staged frames of other series are read from them."""
@@ -341,7 +331,7 @@ class Journal:
         note_replaced(self._catalog.private, [(uid_hash(row.instance), row.new.mtime_ns) for row in images])
         with Freeing(self._catalog.root, len(rows)) as freeing:
             failed = [row for row in rows if not self._put_in_place(row, verify, freeing)]
-        for folder in sorted({each for row in rows for each in self._folders(row)}):
+        for folder in self._changed_folders(rows):
             if os.path.isdir(folder):
                 flush_directory(os.fsdecode(folder))
         layers = self._layers()
@@ -371,21 +361,27 @@ class Journal:
 
     def _state(self, row: _Row, *, verify: bool = False) -> str:
         """Say what became of a file: "placed", "ready", "changed" by others, or "lost" before it came into place."""
-        there = _stamp(self._target(row.path))
+        state = self._place_state(row)
+        if state != "ready" or row.action == "remove":
+            return state
+        temp = self._temp(row)
+        if stamp_of(temp) != row.new or (verify and checksum_of(temp) != row.digest):
+            return "lost"
+        return "ready"
+
+    def _place_state(self, row: _Row) -> str:
+        """Say what is in the place of a file: "placed", "changed", or, where it may still be put there, "ready"."""
+        there = stamp_of(self._target(row.path))
         if row.action == "remove":
             return "placed" if there is None else "ready" if there == row.old else "changed"
         if there == row.new:
             return "placed"
-        if there != (None if row.action == "create" else row.old):
-            return "changed"
-        temp = self._temp(row)
-        if _stamp(temp) != row.new or (verify and _digest(temp) != row.digest):
-            return "lost"
-        return "ready"
+        return "ready" if there == (None if row.action == "create" else row.old) else "changed"
 
     def _put_in_place(self, row: _Row, verify: bool, freeing: Freeing) -> bool:
         """Move one file to its place, or remove it; False where it is not what it was."""
-        state = self._state(row, verify=verify)
+        # What this process has just written need not be looked at again.
+        state = self._state(row, verify=True) if verify else self._place_state(row)
         target = self._target(row.path)
         if state != "ready":
             return state == "placed"
@@ -393,20 +389,28 @@ class Journal:
             freeing.hold(target)
         if row.action == "remove":
             os.unlink(target)
-        elif row.action == "replace":
-            os.replace(self._temp(row), target)
-        else:
+            return True
+        if row.action == "create":
             os.makedirs(os.path.dirname(target), exist_ok=True)
-            return _link_new(self._temp(row), target)
+        try:
+            if row.action == "create":
+                return link_new(self._temp(row), target)
+            os.replace(self._temp(row), target)
+        except FileNotFoundError:
+            if stamp_of(self._temp(row)) is None:
+                return False
+            raise
         return True
 
-    def _folders(self, row: _Row) -> Iterator[bytes]:
-        """Yield the folders whose names change: that of the file and, where they may be new, those above."""
-        folder = os.path.dirname(row.path)
-        yield self._target(folder)
-        while row.action == "create" and folder:
-            folder = os.path.dirname(folder)
-            yield self._target(folder)
+    def _changed_folders(self, rows: Iterable[_Row]) -> list[bytes]:
+        """Return the folders where names change: those of files and, where they may be new, those above."""
+        found: set[bytes] = set()
+        for folder, is_new in {(os.path.dirname(row.path), row.action == "create") for row in rows}:
+            found.add(folder)
+            while is_new and folder:
+                folder = os.path.dirname(folder)
+                found.add(folder)
+        return sorted(self._target(folder) for folder in found)
 
 
 def _refuse_twice(works: Sequence[Work]) -> None:
@@ -421,50 +425,3 @@ def _refusal(failed: Sequence[_Row], count: int) -> str:
         f"{len(failed)} of {count} files changed while they were saved and were left as they are: {names}; their edits "
         "are kept, status() shows them"
     )
-
-
-def _take_owner(target: bytes, descriptor: int) -> None:
-    """Give a new file the mode and owner of the old one."""
-    if not hasattr(os, "fchmod"):
-        return
-    status = os.lstat(target)
-    mine = os.fstat(descriptor)
-    if (status.st_uid, status.st_gid) != (mine.st_uid, mine.st_gid):
-        try:
-            os.fchown(descriptor, status.st_uid, status.st_gid)
-        except PermissionError as error:
-            name = os.fsdecode(target)
-            raise SaveError(f"{name!r} is another user's, and would become yours: nothing was saved") from error
-    os.fchmod(descriptor, stat.S_IMODE(status.st_mode))  # last: a change of owner clears some bits
-
-
-def _stamp(path: bytes) -> Stamp | None:
-    """Return the stamp of a file, not following a link; None where nothing is there."""
-    try:
-        return Stamp.of(os.lstat(path))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def _digest(path: bytes) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
-    with open(path, "rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.digest()
-
-
-def _link_new(temp: bytes, target: bytes) -> bool:
-    """Give a file a name where nothing is; False where something came there.
-
-    The old name stays until the new one is flushed: of two names in two folders, a power loss may spare either.
-    """
-    try:
-        os.link(temp, target)
-    except FileExistsError:
-        return False
-    except OSError:  # a file system without hard links
-        if os.path.lexists(target):
-            return False
-        os.rename(temp, target)
-    return True

@@ -12,6 +12,7 @@ from .source import Source
 from .walker import Layout
 
 _SIZES, _A_SIZE = 256, 8
+_PROBES = 6
 
 
 class Template:
@@ -31,10 +32,19 @@ class Template:
         self.expected = np.frombuffer(buffer, np.uint8)[self.index]
         pixels = layout.pixels
         self.size = pixels.offset + pixels.length if pixels else layout.end
+        spans = layout.guards[:: max(1, len(layout.guards) // _PROBES)][1:] + layout.guards[-1:]
+        self._probes = [(start, buffer[start:stop]) for start, stop in spans]
+
+    def may_fit(self, buffer: bytes) -> bool:
+        """Say whether some element headers are where they should be: a file of another layout seldom passes."""
+        for start, expected in self._probes:
+            if not buffer.startswith(expected, start):
+                return False
+        return len(buffer) >= self.layout.end
 
     def fits(self, buffer: bytes) -> bool:
         """Say whether a file of the same size begins like one of this layout."""
-        if len(buffer) < self.layout.end:
+        if not self.may_fit(buffer):
             return False
         return bool((np.frombuffer(buffer, np.uint8)[self.index] == self.expected).all())
 
@@ -52,8 +62,10 @@ class Layouts:
         known = self._by_size.get(source.stamp.size, [])
         if known:
             buffer = source.read(0, max(template.layout.end for template in known))
-            for template in known:
+            for place, template in enumerate(known):
                 if template.fits(buffer):
+                    if place:  # the next file probably has it too
+                        self._by_size[source.stamp.size] = [template, *known[:place], *known[place + 1 :]]
                     return Header(template.layout, buffer[: template.layout.end])
         header = read_header(source, self._window)
         if _is_shared(header):

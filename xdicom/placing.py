@@ -79,7 +79,7 @@ def placed(
 
 
 def _has_groups(header: Header) -> bool:
-    return header.pixels is not None and any(tag in header.layout.tags for tag in (SHARED_GROUPS, FRAME_GROUPS))
+    return header.pixels is not None and (SHARED_GROUPS in header.layout.places or FRAME_GROUPS in header.layout.places)
 
 
 def _value(header: Header, tag: int) -> tuple[str, bytes] | None:

@@ -6,7 +6,7 @@ It knows encodings, but neither files nor what elements mean.
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +29,8 @@ from .walker import (
 )
 from .writer import element_bytes, item_bytes
 
+# Edits that are worth remembering, and how many of them, in bytes and in number.
+_SHORT, _REMEMBERED = 4096, 256
 # Bytes of the numbers in a value; AT is two of 16 bits.
 _WIDTHS = {
     **dict.fromkeys(("US", "SS", "OW", "AT"), 2),
@@ -177,20 +179,32 @@ def changed(buffer: bytes, run: Run, wanted: Mapping[int, Known | None], style: 
     bytes
         From `run.begin` to `run.end`.
     """
-    new = {tag: encoded(tag, value, style) for tag, value in wanted.items() if value is not None}
-    patches = _patches(run, wanted, new)
+    is_short = sum(len(value[1]) for value in wanted.values() if value is not None) <= _SHORT
+    patches = (_remembered_patches if is_short else _all_patches)(run, tuple(wanted.items()), style)
     if not patches:
         return buffer[run.begin : run.end]
-    patches += _length_patches(run, patches, style)
     parts: list[bytes] = []
     position = run.begin
-    for start, stop, replacement, _ in sorted(patches, key=lambda patch: (*patch[:2], patch[3])):
-        parts += [buffer[position:start], replacement]
+    for start, stop, replacement, _ in patches:
+        parts += (buffer[position:start], replacement)
         position = stop
-    return b"".join([*parts, buffer[position : run.end]])
+    parts.append(buffer[position : run.end])
+    return b"".join(parts)
 
 
 _Patch = tuple[int, int, bytes, int]
+
+
+def _all_patches(run: Run, wanted: tuple[tuple[int, Known | None], ...], style: Style) -> list[_Patch]:
+    """Return which bytes of a run become which others, each with the tag, in their order."""
+    new = {tag: encoded(tag, value, style) for tag, value in wanted if value is not None}
+    patches = _patches(run, dict(wanted), new)
+    patches += _length_patches(run, patches, style)
+    return sorted(patches, key=lambda patch: (*patch[:2], patch[3]))
+
+
+# Files of one series share their layout, and mostly what becomes of it.
+_remembered_patches = lru_cache(_REMEMBERED)(_all_patches)
 
 
 def _patches(run: Run, wanted: Mapping[int, object], new: Mapping[int, bytes]) -> list[_Patch]:

@@ -37,6 +37,7 @@ BATCH = 1024
 _FIRST_BATCH = 16  # a few files show how much to read of the others
 _FIRST_WINDOW, _MAX_WINDOW, _PAGE = 16384, 1 << 20, 4096
 _MAX_MISSES = 8
+_GUARDS = 64
 _MAX_TEMPLATES = 16
 _SAMPLES = 0x00280002
 
@@ -79,20 +80,34 @@ class _Opened:
 class _Template(Template):
     """A layout that many files are held against at once."""
 
-    def matching(self, opened: Sequence[_Opened]) -> tuple[list[_Opened], NDArray[np.uint8], list[_Opened]]:
-        """Part files into those of this layout with nothing behind it, their heads (shape files, bytes), and others."""
-        end, size = self.layout.end, self.size
-        fitting = [file for file in opened if file.stamp.size == size and len(file.buffer) >= end]
-        if not fitting:
-            return [], np.empty((0, end), np.uint8), list(opened)
-        heads = _stacked([file.buffer for file in fitting], end)
-        extremes = heads.min(axis=0)[self.index], heads.max(axis=0)[self.index]
-        if all((extreme == self.expected).all() for extreme in extremes):
-            return fitting, heads, [file for file in opened if file.stamp.size != size or len(file.buffer) < end]
-        found = (heads[:, self.index] == self.expected).all(axis=1)
-        matched = [file for file, same in zip(fitting, found.tolist(), strict=True) if same]
-        chosen = {file.file for file in matched}
-        return matched, heads[found], [file for file in opened if file.file not in chosen]
+    def matching(self, opened: Sequence[_Opened]) -> tuple["_Group", list[_Opened]]:
+        """Part files of the size of this layout's into those that have it, and others."""
+        end = self.layout.end
+        places = np.array([i for i, file in enumerate(opened) if self.may_fit(file.buffer)], np.intp)
+        varies = np.zeros(end, np.bool_)
+        if not len(places):
+            return _Group([], varies), list(opened)
+        heads = _stacked([opened[i].buffer for i in places], end)
+        while len(places):
+            low, high = heads.min(axis=0), heads.max(axis=0)
+            varies = low != high
+            differs = np.flatnonzero((low[self.index] != self.expected) | (high[self.index] != self.expected))
+            if not len(differs):
+                break
+            some = differs[:_GUARDS]  # behind a value of another length everything differs
+            same = (heads[:, self.index[some]] == self.expected[some]).all(axis=1)
+            places, heads = places[same], heads[same]
+        chosen = set(places.tolist())
+        return _Group([opened[i] for i in sorted(chosen)], varies), [
+            file for i, file in enumerate(opened) if i not in chosen
+        ]
+
+
+class _Group(NamedTuple):
+    """Files of one layout, and for each byte of their heads whether it differs between them."""
+
+    files: list[_Opened]
+    varies: NDArray[np.bool_]
 
 
 def _stacked(buffers: Sequence[bytes], end: int) -> NDArray[np.uint8]:
@@ -148,9 +163,21 @@ class Scanner:
             start, self._batch = end, BATCH
 
     def _scan_batch(self, files: range) -> None:
-        pending = [opened for file in files if (opened := self._open(file)) is not None]
+        by_size: dict[int, list[_Opened]] = {}
+        for file in files:
+            if (opened := self._open(file)) is not None:
+                by_size.setdefault(opened.stamp.size, []).append(opened)
         for template in self._templates:
-            pending = self._take_matching(template, pending)
+            if template.size in by_size:
+                by_size[template.size] = self._take_matching(template, by_size[template.size])
+        for pending in by_size.values():
+            self._find_layouts(pending)
+        if self._templates:
+            longest = max(template.layout.end for template in self._templates)
+            self._window = min(_MAX_WINDOW, -(-longest // _PAGE) * _PAGE)
+
+    def _find_layouts(self, pending: list[_Opened]) -> None:
+        """Scan files of one size that have none of the layouts that are known."""
         misses = 0
         while pending:
             found = self._walk(pending[0])
@@ -164,11 +191,8 @@ class Scanner:
                     self._templates = [found, *self._templates][:_MAX_TEMPLATES]
                 pending = left
             else:
-                self._add_group(found.layout, *found.matching(pending[:1])[:2])
+                self._add_group(found.layout, found.matching(pending[:1])[0])
                 pending = pending[1:]
-        if self._templates:
-            longest = max(template.layout.end for template in self._templates)
-            self._window = min(_MAX_WINDOW, -(-longest // _PAGE) * _PAGE)
 
     def _open(self, file: int) -> _Opened | None:
         try:
@@ -211,21 +235,19 @@ class Scanner:
         return True
 
     def _take_matching(self, template: _Template, pending: list[_Opened]) -> list[_Opened]:
-        """Add the files that have this layout, and return the others."""
-        if not pending:
-            return pending
-        end, size = template.layout.end, template.size
+        """Add the files that have this layout, of all that are of its size, and return the others."""
+        end = template.layout.end
         for opened in pending:
-            if len(opened.buffer) < end and opened.stamp.size == size:
+            if len(opened.buffer) < end:
                 self._widen(opened, end)
-        matched, heads, left = template.matching(pending)
-        if matched:
-            self._add_group(template.layout, matched, heads)
+        matched, left = template.matching(pending)
+        if matched.files:
+            self._add_group(template.layout, matched)
         return left
 
-    def _add_group(self, layout: Layout, group: list[_Opened], heads: NDArray[np.uint8]) -> None:
+    def _add_group(self, layout: Layout, found: _Group) -> None:
         """Add files of one layout, series by series."""
-        varying = _varying_elements(layout, heads)
+        group, varying = found.files, _varying_elements(layout, found.varies)
         names = {layout.tags[i] for i in varying}
         if not names.isdisjoint(_MATRIX_TAGS) or _hints_at_tiles(layout, group, names):
             for opened in group:
@@ -369,11 +391,11 @@ def _constant_values(layout: Layout, buffer: bytes) -> list[Raw | None]:
     ]
 
 
-def _varying_elements(layout: Layout, heads: NDArray[np.uint8]) -> list[int]:
+def _varying_elements(layout: Layout, varies: NDArray[np.bool_]) -> list[int]:
     """Return the places of the elements whose bytes differ between files of one layout."""
-    if len(heads) == 1:
+    positions = np.flatnonzero(varies)
+    if not len(positions):
         return []
-    positions = np.flatnonzero(heads.max(axis=0) != heads.min(axis=0))
     places = np.searchsorted(layout.offset_array, positions, side="right") - 1
     # Before the first element lies the preamble, which is free.
     return [place for place in np.unique(places).tolist() if place >= 0]

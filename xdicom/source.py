@@ -37,7 +37,7 @@ class Source:
     Reads name their offset, so several threads may share a source.
     """
 
-    __slots__ = ("_fd", "path", "stamp")
+    __slots__ = ("_content", "_fd", "path", "stamp")
 
     def __init__(self, path: str | bytes | os.PathLike[str]) -> None:
         self.path = os.fsencode(path)
@@ -50,6 +50,7 @@ class Source:
             os.close(self._fd)
             raise
         self.stamp = Stamp.of(status)
+        self._content: bytes | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -65,9 +66,16 @@ class Source:
             descriptor, self._fd = self._fd, -1  # also where closing fails
             os.close(descriptor)
 
+    def hold(self, most: int) -> None:
+        """Read the whole file at once, if it has no more than `most` bytes: later reads take nothing from the disk."""
+        if self.stamp.size <= most:
+            self._content = self.read(0, self.stamp.size)
+
     def read(self, offset: int, length: int) -> bytes:
         """Return up to `length` bytes from `offset`; fewer only at the end of the file."""
         length = max(0, min(length, self.stamp.size - offset))  # a header may announce any length
+        if self._content is not None:
+            return self._content[offset : offset + length]
         if _HAS_PREADV and length <= _MOST:
             block = os.pread(self._fd, length, offset)
             if len(block) == length or not block:

@@ -38,6 +38,8 @@ Rows = NDArray[np.intp]
 
 TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _ALLOCATED = 0x00280100
+# Files of at most so many bytes are read at once.
+_SMALL = 1 << 20
 # Real-world value mapping, which is of the pixels that were there.
 _STALE_MACROS = (0x00409096,)
 _FOLLOW = frozenset({SHARED_GROUPS, FRAME_GROUPS})
@@ -161,6 +163,8 @@ class _FileEdit(NamedTuple):
 def _rewritten(edit: _FileEdit, layouts: Layouts, pixels: NewPixels | None = None) -> Iterator[Block]:
     """Yield the bytes of a file with some elements, frames or all pixels changed."""
     with Source(edit.path) as source:
+        if pixels is None:
+            source.hold(_SMALL)
         try:
             header = layouts.read_header(source)
             # The stamp says that it is the same file; only what has several frames is worth a second look.
