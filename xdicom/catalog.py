@@ -87,6 +87,7 @@ class Catalog:
         self.lock = threading.RLock()
         self._frames: dict[SeriesKey, Frames | None] = {}
         self._version, self._generation = 0, 0
+        self._is_compared = False  # with what other processes wrote, in the transaction that is open
         self._is_writing = False
         self._memory_scan: int | None = None
         self.connection = self._open(self.private / NAME)
@@ -189,7 +190,7 @@ class Catalog:
                     raise self._told(error) from error
                 raise
             finally:
-                self._is_writing = False
+                self._is_writing = self._is_compared = False
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -202,6 +203,7 @@ class Catalog:
             try:
                 yield
             finally:
+                self._is_compared = False
                 _roll_back(self.connection)
 
     @contextmanager
@@ -243,11 +245,13 @@ class Catalog:
     def generation(self) -> int:
         """Return a number that is another one after another process has written into the database."""
         with self.reading():
-            version = self.connection.execute("PRAGMA data_version").fetchone()[0]
-            if version != self._version:
-                self._version = version
-                self._generation += 1
-                self._frames.clear()
+            if not self._is_compared:
+                version = self.connection.execute("PRAGMA data_version").fetchone()[0]
+                if version != self._version:
+                    self._version = version
+                    self._generation += 1
+                    self._frames.clear()
+                self._is_compared = True
             return self._generation
 
     # -- filling
