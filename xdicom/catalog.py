@@ -86,8 +86,7 @@ class Catalog:
         self.private = private_folder(self.root)
         self.lock = threading.RLock()
         self._frames: dict[SeriesKey, Frames | None] = {}
-        self._version, self._generation = 0, 0
-        self._is_compared = False  # with what other processes wrote, in the transaction that is open
+        self._version, self._generation, self._is_compared = 0, 0, False
         self._is_writing = False
         self._memory_scan: int | None = None
         self.connection = self._open(self.private / NAME)
@@ -244,14 +243,14 @@ class Catalog:
 
     def generation(self) -> int:
         """Return a number that is another one after another process has written into the database."""
-        with self.reading():
-            if not self._is_compared:
-                version = self.connection.execute("PRAGMA data_version").fetchone()[0]
-                if version != self._version:
-                    self._version = version
-                    self._generation += 1
-                    self._frames.clear()
-                self._is_compared = True
+        with self.lock:
+            if not self._is_compared:  # once a transaction, for in it nothing of others comes
+                with self.reading():
+                    version = self.connection.execute("PRAGMA data_version").fetchone()[0]
+                    if version != self._version:
+                        self._version, self._generation = version, self._generation + 1
+                        self._frames.clear()
+                    self._is_compared = True
             return self._generation
 
     # -- filling
@@ -425,10 +424,11 @@ class Catalog:
 
     def frames(self, key: SeriesKey) -> Frames | None:
         """Return the table of one series, or None where the catalog has no such series."""
-        with self.reading():
+        with self.lock:
             self.generation()
             if key not in self._frames:
-                self._frames[key] = self._series.frames(key)
+                with self.reading():
+                    self._frames[key] = self._series.frames(key)
             return self._frames[key]
 
     def problems(self) -> list[Problem]:

@@ -108,16 +108,15 @@ def _single(name: int | PrivateTag, value: object) -> object:
 
 def _check(tag: int, value: object) -> None:
     """Refuse what cannot be set or removed."""
-    label = tags.label(tag)
     if tag in _PIXELS:
-        raise EditError(f"{label} is set by set_ndarray() or set_xarray(), not as a tag")
+        raise EditError(f"{tags.label(tag)} is set by set_ndarray() or set_xarray(), not as a tag")
     if tag >> 16 == 2 or not tag & 0xFFFF:
-        raise EditError(f"{label} describes the file and follows by itself: it cannot be set")
+        raise EditError(f"{tags.label(tag)} describes the file and follows by itself: it cannot be set")
     if tag in (SHARED_GROUPS, FRAME_GROUPS):
-        raise EditError(f"{label} is set by the tags that are in it, such as RepetitionTime")
+        raise EditError(f"{tags.label(tag)} is set by the tags that are in it, such as RepetitionTime")
     empty = value is None or (isinstance(value, str | list | tuple | bytes) and not len(value))
     if empty and tag in _UNDELETABLE:
-        raise EditError(f"{label} identifies the object: it cannot be removed or empty")
+        raise EditError(f"{tags.label(tag)} identifies the object: it cannot be removed or empty")
 
 
 def check_instances(tables: Iterable[Frames], values: Values) -> None:
@@ -138,13 +137,8 @@ def check_instances(tables: Iterable[Frames], values: Values) -> None:
 
 def unchanged(frames: Frames, tag: int, column: Column | None) -> bool:
     """Say whether every row of a table has this column's value already, however it is written."""
-    if all(map(frames.is_uniform, (tag, CHARSET, SIGNED))) and (column is None or column.codes is None):
-        there = frames.columns.get(tag)
-        if column is None or there is None:
-            return column is there
-        (_, before), (vr, after) = there.values[0], column.values[0]
-        if isinstance(after, bytes):
-            return before == after or _equal(frames.column(tag)[0][0], frames.decoded(tag, (vr, after)))
+    if all(map(frames.is_uniform, (tag, CHARSET, SIGNED))) and (column is None or column.is_uniform):
+        return _is_uniformly(frames, tag, column)
     raws, codes = frames.raw_values(tag)
     if column is None:
         return bool((codes < 0).all())
@@ -160,9 +154,18 @@ def unchanged(frames: Frames, tag: int, column: Column | None) -> bool:
     return all(old < 0 or _equal(before[old], values[code]) for old, code in pairs)
 
 
+def _is_uniformly(frames: Frames, tag: int, column: Column | None) -> bool:
+    """Say the same without a look at the rows, which all have one value of everything that counts."""
+    there = frames.columns.get(tag)
+    if column is None or there is None:
+        return column is there
+    new = _raws(column)[0]
+    return there.values[0][1] == new[1] or _equal(frames.column(tag)[0][0], frames.decoded(tag, new))
+
+
 def _equal(one: object, other: object) -> bool:
     found = one == other
-    return found if isinstance(found, bool) else bool(np.all(found))  # type: ignore[call-overload]
+    return found if isinstance(found, bool) else bool(np.all(found))
 
 
 def warn_of_pixels(overlays: Iterable[Overlay]) -> None:
@@ -260,7 +263,8 @@ class _Editor:
     """The columns of one assignment, made tag by tag."""
 
     def __init__(self, frames: Frames, values: Values, vrs: Mapping[object, str]) -> None:
-        self._before, self._frames, self._vrs = frames, frames, vrs
+        self._before, self._vrs = frames, vrs
+        self._after: Frames | None = frames
         self._values = values
         self._overlay: Overlay = {}
         self._fixed = CHARSET in values
@@ -283,7 +287,14 @@ class _Editor:
 
     def _lay(self, tag: int, column: Column | None) -> None:
         self._overlay[tag] = column
-        self._frames = self._frames.with_columns({tag: column})
+        self._after = None
+
+    @property
+    def _frames(self) -> Frames:
+        """The table with what is set so far."""
+        if self._after is None:
+            self._after = self._before.with_columns(self._overlay)
+        return self._after
 
     def set(self, tag: int, value: object) -> None:
         """Give all rows a value."""

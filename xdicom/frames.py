@@ -134,7 +134,7 @@ class Frames:
     def is_uniform(self, tag: int) -> bool:
         """Say whether it is known without a look at the rows that all have one raw value of a tag, or none has any."""
         column = self.columns.get(tag)
-        return column is None or (column.codes is None and not isinstance(column.values[0][1], Ref))
+        return column is None or column.is_uniform
 
     def decoded(self, tag: int, raw: Known) -> object:
         """Return what a raw value means where character set and signedness are uniform."""

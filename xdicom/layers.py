@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .catalog import Catalog
-from .columns import Known, Raw, Ref, as_stored
+from .columns import Column, Known, Raw, Ref, as_stored
 from .editing import with_twins
 from .edits import GONE, HIDDEN, NEW, SAVED, TOKEN, Edits, Layer, Overlay
 from .frames import Frames
@@ -163,6 +163,8 @@ class Layers:
 def laid_over(base: Frames, overlay: Overlay) -> Frames:
     """Return a table with edited columns, without rows that are removed or give way."""
     table = with_edits(base, overlay)
+    if not any(tag in overlay for tag in HIDDEN):
+        return table
     hidden = hidden_rows(base, overlay)
     return table.take(np.flatnonzero(~hidden)) if hidden.any() else table
 
@@ -170,8 +172,9 @@ def laid_over(base: Frames, overlay: Overlay) -> Frames:
 def with_edits(base: Frames, overlay: Overlay) -> Frames:
     """Return a table with edited columns, all rows; what describes stored pixels is kept for reading them."""
     changes = with_twins(base, {tag: column for tag, column in overlay.items() if tag >= 0})
-    for tag in STORED_TAGS & changes.keys() & base.columns.keys():
-        changes[as_stored(tag)] = stored_column(base, tag)
+    for tag in STORED_TAGS & changes.keys():
+        if tag in base.columns:
+            changes[as_stored(tag)] = stored_column(base, tag)
     return base.with_columns(changes)
 
 
@@ -183,6 +186,17 @@ def hidden_rows(base: Frames, overlay: Overlay, pseudo_tags: tuple[int, ...] = H
         if column is not None:
             hidden |= column.all_codes(len(base)) >= 0
     return hidden
+
+
+def hiding(rows: NDArray[np.bool_], token: Raw) -> Column:
+    """Return the pseudo-column that hides some rows."""
+    return Column([token], np.where(rows, 0, -1).astype(np.int32))
+
+
+def also_hiding(column: Column | None, rows: NDArray[np.bool_]) -> Column:
+    """Return the pseudo-column that hides some more rows, for good."""
+    values, codes = ([], np.full(len(rows), -1)) if column is None else (column.values, column.all_codes(len(rows)))
+    return Column([*values, GONE], np.where(rows, len(values), codes).astype(np.int32))
 
 
 def first_values(table: Frames, wanted: tuple[int, ...]) -> dict[int, Known]:

@@ -190,7 +190,7 @@ class Overlays:
             laid[layer] = {**kept, **overlay}
         if self._loaded is not None:
             aligned = {layer: overlay for layer, overlay in {**self._loaded.aligned, **laid}.items() if overlay}
-            self._loaded = self._loaded._replace(aligned=aligned)
+            self._loaded = _Loaded(aligned, *self._loaded[1:])
 
     def write(self, connection: sqlite3.Connection, changes: Mapping[Layer, Overlay]) -> None:
         """Stage columns for the rows that tables have now, each in place of an earlier edit of the same tag."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from . import tags
 from .conditions import matching_rows, nothing_matches
 from .display import Progress
-from .errors import EditError, RecordError, SaveError, StaleError, UnknownTagError, XdicomError
+from .errors import EditError, SaveError, StaleError, UnknownTagError, XdicomError
 from .exporting import Exporting
 from .frames import ATTRIBUTES, Frames
 from .notebook import html_of

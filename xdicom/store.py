@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from .access import Access, seeing_one_state, writing_alone
 from .catalog import Problem
 from .changes import Change, changes_of, problems_of
-from .columns import Column, Known, Raw
+from .columns import Column, Known
 from .editing import check_instances, displaced, tied, warn_of_pixels
 from .edits import GONE, NEW, REMOVED, REPLACED, SAVED, TOKEN, Layer, Overlay
 from .errors import EditError, LockedError, RecordError, SaveError
 from .frames import Files, Frames
 from .imagery import image_rows
 from .instance import INSTANCE_UID
-from .layers import hidden_rows
+from .layers import also_hiding, hidden_rows, hiding
 from .naming import Instance, Paths
 from .rows import instances_of
 from .scan import SeriesKey
@@ -34,17 +34,6 @@ from .works import new_files, works_of
 
 _STUDY_DATE, _STUDY_TIME, _SERIES_NUMBER = 0x00080020, 0x00080030, 0x00200011
 LEVELS = ("database", "patient", "study", "series")
-
-
-def _marked(rows: NDArray[np.bool_], token: Raw) -> Column:
-    """Return the pseudo-column that marks some rows."""
-    return Column([token], np.where(rows, 0, -1).astype(np.int32))
-
-
-def _also_marked(column: Column | None, rows: NDArray[np.bool_]) -> Column:
-    """Return the pseudo-column that marks some more rows, for good."""
-    values, codes = ([], np.full(len(rows), -1)) if column is None else (column.values, column.all_codes(len(rows)))
-    return Column([*values, GONE], np.where(rows, len(values), codes).astype(np.int32))
 
 
 class Store(Access):
@@ -223,7 +212,7 @@ class Store(Access):
                 stays = np.array([*(uid in fresh for uid in values), False], bool)[codes]
                 is_image = np.isin(np.arange(len(base)), image_rows(base))
                 pseudo = {REPLACED: stays, REMOVED: is_image & ~stays}
-                hidden[layer] = {tag: _marked(rows, token) for tag, rows in pseudo.items()}
+                hidden[layer] = {tag: hiding(rows, token) for tag, rows in pseudo.items()}
         marked = frames.with_columns({TOKEN: Column([token])})
         self.edits.stage_frames(key, Frames.concat([*kept, marked]), hidden, instead)
         self._refresh()
@@ -457,7 +446,7 @@ class Store(Access):
                 overlay = self.edits.overlays().get(layer, {})
                 going = np.zeros(len(base), bool)
                 going[~hidden_rows(base, overlay)] = rows
-                changes[layer] = {REMOVED: _also_marked(overlay.get(REMOVED), going)}
+                changes[layer] = {REMOVED: also_hiding(overlay.get(REMOVED), going)}
             elif rows.any():
                 dropped |= set(table.take(np.flatnonzero(rows)).unique(INSTANCE_UID))
                 rest = table.take(np.flatnonzero(~rows))
@@ -485,7 +474,7 @@ class Store(Access):
                 going = np.array([*(uid in uids for uid in values), False], bool)[codes]
                 going &= hidden_rows(base, overlay, (REPLACED,))
                 stays = Column(replaced.values, np.where(going, -1, replaced.all_codes(len(base))).astype(np.int32))
-                changes[layer] = {REPLACED: stays, REMOVED: _also_marked(overlay.get(REMOVED), going)}
+                changes[layer] = {REPLACED: stays, REMOVED: also_hiding(overlay.get(REMOVED), going)}
         return changes
 
     @seeing_one_state
