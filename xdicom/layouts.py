@@ -12,6 +12,7 @@ from .source import Source
 from .walker import Layout
 
 _SIZES, _A_SIZE = 256, 8
+_PROBES = 6
 
 
 class Template:
@@ -31,10 +32,19 @@ class Template:
         self.expected = np.frombuffer(buffer, np.uint8)[self.index]
         pixels = layout.pixels
         self.size = pixels.offset + pixels.length if pixels else layout.end
+        spans = layout.guards[:: max(1, len(layout.guards) // _PROBES)][1:] + layout.guards[-1:]
+        self._probes = [(start, buffer[start:stop]) for start, stop in spans]
+
+    def may_fit(self, buffer: bytes) -> bool:
+        """Say whether some element headers are where they should be: a file of another layout seldom passes."""
+        for start, expected in self._probes:
+            if not buffer.startswith(expected, start):
+                return False
+        return len(buffer) >= self.layout.end
 
     def fits(self, buffer: bytes) -> bool:
         """Say whether a file of the same size begins like one of this layout."""
-        if len(buffer) < self.layout.end:
+        if not self.may_fit(buffer):
             return False
         return bool((np.frombuffer(buffer, np.uint8)[self.index] == self.expected).all())
 

@@ -21,6 +21,7 @@ from .writer import Block, check_pixel_module
 
 Header = dict[int, Known]
 
+_AHEAD_BYTES = 2 << 20
 _STUDY_DATE, _STUDY_DESCRIPTION, _PATIENT_ID = 0x00080020, 0x00081030, 0x00100020
 _SERIES_NUMBER, _SERIES_DESCRIPTION, _INSTANCE_NUMBER, _SERIES_UID = 0x00200011, 0x0008103E, 0x00200013, 0x0020000E
 _PATH_TAGS = (_PATIENT_ID, _STUDY_DATE, _STUDY_DESCRIPTION, _SERIES_NUMBER, _SERIES_DESCRIPTION, _INSTANCE_NUMBER)
@@ -79,11 +80,13 @@ def staged_rows(frames: Frames) -> NDArray[np.bool_]:
 
 
 class StoredPixels:
-    """The pixels of the rows of a table as files store them."""
+    """The pixels of the rows of a table as files store them; cheapest in the order of the rows."""
 
     def __init__(self, frames: Frames) -> None:
         self._locations = frames.locations
         self._forms: dict[tuple[int, ...], tuple[tuple[int, ...], np.dtype[Any]]] = {}
+        self._ahead: dict[int, tuple[Block, int, int]] = {}
+        self._count = 1
 
     def nbytes(self, row: int) -> int:
         """Return the size of one row's pixels in bytes."""
@@ -92,18 +95,37 @@ class StoredPixels:
 
     def read(self, row: int, header: Mapping[int, Known]) -> Block:
         """Return the stored values of one row as little-endian bytes, held against its header."""
+        if row not in self._ahead:
+            # As long as all that was read ahead is asked for, more is.
+            most = max(1, _AHEAD_BYTES // max(1, self.nbytes(row)))
+            self._count = 1 if self._ahead else min(2 * self._count, most)
+            self._ahead = self._read_from(row, self._count)
+        block, low, high = self._ahead.pop(row)
+        check_pixel_module(header, low, high)
+        return block
+
+    def _read_from(self, row: int, count: int) -> dict[int, tuple[Block, int, int]]:
+        """Return bytes, least and greatest value of a row and of some after it that are alike."""
         shape, dtype = self._form(row)
-        stored = np.empty((1, *shape), dtype)
-        self._locations.read([row], stored, rescale=False)
-        check_pixel_module(header, int(stored.min()), int(stored.max()))
-        little = np.ascontiguousarray(stored, dtype.newbyteorder("<"))
-        return memoryview(little.reshape(-1)).cast("B")
+        stop = row + 1
+        while stop < min(row + count, len(self._locations)) and self._codes(stop) == self._codes(row):
+            stop += 1
+        stored = np.empty((stop - row, *shape), dtype)
+        self._locations.read(range(row, stop), stored, rescale=False)
+        flat = stored.reshape(len(stored), -1)
+        extremes = zip(flat.min(axis=1).tolist(), flat.max(axis=1).tolist(), strict=True)
+        little = np.ascontiguousarray(flat, dtype.newbyteorder("<")).view(np.uint8)
+        found = zip(range(row, stop), little, extremes, strict=True)
+        return {i: (memoryview(frame), int(low), int(high)) for i, frame, (low, high) in found}
+
+    def _codes(self, row: int) -> tuple[int, int, int]:
+        table = self._locations
+        return int(table.format_codes[row]), int(table.rescale_codes[row]), int(table.tile_codes[row])
 
     def _form(self, row: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
         """Return shape and dtype of one row's pixels, which depend on codes that many rows share."""
-        table = self._locations
-        codes = int(table.format_codes[row]), int(table.rescale_codes[row]), int(table.tile_codes[row])
+        codes = self._codes(row)
         if codes not in self._forms:
-            one = table.take([row])
+            one = self._locations.take([row])
             self._forms[codes] = one.frame_shape(), one.dtype(rescale=False)
         return self._forms[codes]

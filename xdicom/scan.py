@@ -83,7 +83,7 @@ class _Template(Template):
     def matching(self, opened: Sequence[_Opened]) -> tuple["_Group", list[_Opened]]:
         """Part files of the size of this layout's into those that have it, and others."""
         end = self.layout.end
-        places = np.array([i for i, file in enumerate(opened) if len(file.buffer) >= end], np.intp)
+        places = np.array([i for i, file in enumerate(opened) if self.may_fit(file.buffer)], np.intp)
         varies = np.zeros(end, np.bool_)
         if not len(places):
             return _Group([], varies), list(opened)

@@ -16,8 +16,9 @@ from .writer import Block
 Status = os.stat_result | None
 """What was in a place before; None where nothing was."""
 
-# Blocks are read, and smaller ones joined and written, by so many bytes.
-_BLOCK = 4 << 20
+# What is read or written at once, in bytes and in blocks.
+_BLOCK, _MOST_BLOCKS = 4 << 20, 64
+_HAS_WRITEV = hasattr(os, "writev")
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
@@ -49,12 +50,10 @@ def write_temporary(path: bytes, blocks: Iterable[Block], before: Status, *, ins
     # A file in a new place gets the mode that the umask gives.
     descriptor = os.open(path, _FLAGS, 0o666 if before is None else stat.S_IMODE(before.st_mode))
     try:
-        for block in _joined(blocks):
-            checksum = zlib.crc32(block, checksum)
-            written = os.write(descriptor, block)
-            while written < len(block):
-                written += os.write(descriptor, memoryview(block)[written:])
-            size += len(block)
+        for batch in _batches(blocks):
+            for block in batch:
+                checksum = zlib.crc32(block, checksum)
+            size += _write(descriptor, batch)
         status = os.fstat(descriptor)
         if before is not None and owner_of(status) != owner_of(before):
             _give_owner(descriptor, status, before, instead_of)
@@ -65,18 +64,29 @@ def write_temporary(path: bytes, blocks: Iterable[Block], before: Status, *, ins
     return Temporary(Stamp.of(status), checksum.to_bytes(4, "little"))
 
 
-def _joined(blocks: Iterable[Block]) -> Iterator[Block]:
-    """Yield blocks with small ones joined: each is one call of the system."""
+def _batches(blocks: Iterable[Block]) -> Iterator[list[Block]]:
+    """Yield blocks together that are written in one call."""
     waiting: list[Block] = []
     size = 0
     for block in blocks:
-        if size and size + len(block) > _BLOCK:
-            yield waiting[0] if len(waiting) == 1 else b"".join(waiting)
+        if waiting and (size + len(block) > _BLOCK or len(waiting) == _MOST_BLOCKS):
+            yield waiting
             waiting, size = [], 0
         waiting.append(block)
         size += len(block)
     if waiting:
-        yield waiting[0] if len(waiting) == 1 else b"".join(waiting)
+        yield waiting
+
+
+def _write(descriptor: int, blocks: list[Block]) -> int:
+    """Write blocks one after the other; return how many bytes they have."""
+    size = sum(map(len, blocks))
+    written = os.writev(descriptor, blocks) if _HAS_WRITEV else 0
+    if written < size:
+        rest = memoryview(b"".join(blocks))[written:]
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    return size
 
 
 def owner_of(status: Status) -> tuple[int, int, int] | None:

@@ -163,7 +163,8 @@ class _FileEdit(NamedTuple):
 def _rewritten(edit: _FileEdit, layouts: Layouts, pixels: NewPixels | None = None) -> Iterator[Block]:
     """Yield the bytes of a file with some elements, frames or all pixels changed."""
     with Source(edit.path) as source:
-        source.hold(_SMALL)
+        if pixels is None:
+            source.hold(_SMALL)
         try:
             header = layouts.read_header(source)
             # The stamp says that it is the same file; only what has several frames is worth a second look.
