@@ -133,6 +133,14 @@ def header_at(columns: Columns, row: int) -> Header:
     return {tag: columns[tag].values[code] for tag, code in codes.items() if code >= 0}  # type: ignore[misc]
 
 
+def values_at(column: Column | None, rows: NDArray[np.intp]) -> list[Known | None]:
+    """Return the element of each of some rows, None where it has none."""
+    if column is None:
+        return [None] * len(rows)
+    codes = [0] * len(rows) if column.codes is None else column.codes[rows].tolist()
+    return [column.values[code] if code >= 0 else None for code in codes]  # type: ignore[misc]
+
+
 def transformed(columns: Columns, wanted: Collection[int], change: Callable[[Header], Header]) -> dict[int, Column]:
     """Return columns in which some elements of each row became others, once for all rows that are alike in them.
 
@@ -198,6 +206,8 @@ def differences(
     """
     for tag in sorted({*new, *old}):
         one, other = new.get(tag), old.get(tag)
+        if one and other and one.codes is other.codes is None and one.values[0] == other.values[0]:
+            continue
         index: dict[Raw, int] = {}
         codes = [
             np.full(len(rows), -1, np.int32) if column is None else _codes_in(index, column, places)

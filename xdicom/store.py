@@ -8,7 +8,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -339,7 +339,7 @@ class Store(Access):
         works = list(works_of(self.layers, layers, self.edits.overlays()))
         images = {layer: table for layer in layers if (table := self._staged_images(layer)) is not None}
         if images:
-            paths, replaced = Paths(self._paths_there()), self._replaced(layers)
+            paths, replaced = cache(lambda: Paths(self._paths_there())), self._replaced(layers)
             for layer, table in images.items():
                 works += new_files(table, now[layer], paths, replaced)
         edits = self.edits.overlays()
