@@ -4,7 +4,9 @@ import os
 import stat
 import threading
 
+import dask
 import dask.array as da
+import dask.local
 import numpy as np
 import pytest
 import zarr
@@ -225,3 +227,17 @@ def test_memory_of_any_order_is_laid_out_few_frames_at_a_time(tmp_path, monkeypa
     assert np.array_equal(staged.high, flat.max(axis=1), equal_nan=True)
     assert staged.extent == Extent.of(values)
     assert np.isin(staged.sample[~np.isnan(staged.sample)], values).all()
+
+
+def test_the_chosen_scheduler_runs_the_graph(tmp_path):
+    """A scheduler that dask is told of runs the graph; without one the threads of this process do."""
+    calls = []
+
+    def get(graph, keys, **options):
+        calls.append(keys)
+        return dask.local.get_sync(graph, keys, **options)
+
+    stage_array(da.ones((1, 2, 2)), tmp_path / "threads")
+    with dask.config.set(scheduler=get):
+        stage_array(da.ones((1, 2, 2)), tmp_path / "chosen")
+    assert len(calls) == 1

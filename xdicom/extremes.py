@@ -27,6 +27,8 @@ def has_extremes(header: Header) -> bool:
 
 def tell_extremes(columns: Columns, count: int) -> list[bool]:
     """Say for each of `count` rows whether its header tells the extremes of one image."""
+    if _SMALLEST not in columns and _LARGEST not in columns:
+        return [False] * count
     wanted = {tag: columns[tag] for tag in (_SMALLEST, _LARGEST, _SAMPLES, _FRAMES) if tag in columns}
     return [has_extremes(header) for header in headers_of(wanted, count)]
 

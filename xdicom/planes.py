@@ -59,9 +59,19 @@ def geometry_tags(
     placed = None if spacing is not None else planes_of(array, lead)
     if template is None:
         return [{} for _ in rows] if placed is None else _changes(_all_tags(placed), None)
+    if placed is None and spacing is None and _stays(array, template, rows):
+        return [{} for _ in rows]
     found = _adapted(array, lead, template, rows, spacing) if placed is None else _all_tags(placed)
     _add_slice_spacing(found, template, rows)
     return _changes(found, {tag: vectors(template, tag, width)[rows] for tag, width in _WIDTHS.items()})
+
+
+def _stays(array: xr.DataArray, template: Frames, rows: NDArray[np.intp]) -> bool:
+    """Say whether images are as large as their templates, one for each of these, and nothing places them elsewhere."""
+    sizes = {_ROWS: array.sizes["row"], _COLUMNS: array.sizes["column"]}
+    is_placed = any(name in array.coords for name in SLICE_DIMS)
+    is_whole = len(rows) == len(template) == len(np.unique(rows))
+    return is_whole and not is_placed and all((vectors(template, tag, 1) == size).all() for tag, size in sizes.items())
 
 
 _WIDTHS = {POSITION: 3, ORIENTATION: 6, PIXEL_SPACING: 2, SLICE_LOCATION: 1, SLICE_SPACING: 1}

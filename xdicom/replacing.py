@@ -227,7 +227,7 @@ def plan_of(images: Frames, array: xr.DataArray, lead: Sequence[str], rows: Rows
     sources = np.where(is_new, nearest_rows(array, lead, images), rows) if is_new.any() else rows
     changes = changed_tags(array, lead, images, sources)
     geometry = geometry_tags(array, lead, images, sources, spacing)
-    numbers = _numbers(images, is_new)
+    numbers = _numbers(images, is_new) if is_new.any() else []
     held = row_columns(images.take(sources))
     own: list[Changes] = [{**one, **encoded_geometry(other)} for one, other in zip(changes, geometry, strict=True)]
     for row in np.flatnonzero(is_new).tolist():
@@ -259,6 +259,8 @@ def _laid_over(columns: Columns, own: Sequence[Changes]) -> dict[int, Column]:
     """Return columns with what is each image's own laid over, all text readable in the character set of its image."""
     cells: dict[int, dict[int, Known | None]] = {}
     for row, changes in enumerate(own):
+        if not changes:
+            continue
         laid = {tag: raw for tag, raw in changes.items() if raw is not None}
         if has_text_beyond_ascii(laid):
             header = {tag: raw for tag, raw in header_at(columns, row).items() if tag not in changes or tag in laid}

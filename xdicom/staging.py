@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -14,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dask
 import dask.array as da
+import dask.threaded
 import numpy as np
 from dask.callbacks import Callback
 from numpy.typing import NDArray
@@ -26,9 +29,10 @@ from .writer import flush_directory
 
 Progress = Callable[[int, int], None]
 _CHUNK_BYTES = 16 << 20
-_RUN_BYTES = 4 << 20  # what stays in the cache of a core while it is laid out, measured and written
+_RUN_BYTES = 2 << 20  # what stays in the cache of a core while it is laid out, measured and written
 _SAMPLE = 4096
-_LINES_AT_ONCE = 4096
+_LINES_AT_ONCE = 8192
+_WORD = np.dtype(np.uint64)
 
 
 @dataclass(frozen=True)
@@ -170,10 +174,16 @@ def _write_blocks(
         _write_block, blocks, **options, dtype=object, chunks=one_each, meta=_META
     )
     with _TaskProgress(progress) if progress else nullcontext():
-        found: NDArray[np.object_] = np.asarray(results.compute()).reshape(-1)
+        found: NDArray[np.object_] = np.asarray(results.compute(**_scheduler())).reshape(-1)
     for part in (*parts, folder, folder.parent):
         flush_directory(part)
     return found
+
+
+def _scheduler() -> dict[str, Any]:
+    """Name the threads of this process where there is no other scheduler; dask would look for one, for 0.2 s."""
+    is_chosen = "distributed" in sys.modules or any(dask.config.get(name, None) for name in ("scheduler", "get"))
+    return {} if is_chosen else {"scheduler": dask.threaded.get}
 
 
 def _chunk_folders(folder: Path, grid: Sequence[int]) -> Iterator[Path]:
@@ -311,7 +321,7 @@ def _runs(block: NDArray[Any], chunk: Sequence[int], frame_ndim: int) -> Iterato
     # Beyond the last leading dim, frames follow each other in the file only where the block is as long as the chunk.
     is_dense = lead[1:] == whole[1:]
     part = _fastest_whole(lead, count) if is_dense else _fastest_whole((1,) * (len(lead) - 1) + lead[-1:], count)
-    memory = None if block.flags.c_contiguous else np.empty(math.prod((*part, *frame)), block.dtype)
+    memory = None if block.flags.c_contiguous else np.empty(2 * math.prod((*part, *frame)), block.dtype)
     for index in np.ndindex(*(-(-size // length) for size, length in zip(lead, part, strict=True))):
         start = tuple(i * length for i, length in zip(index, part, strict=True))
         run = block[tuple(slice(i, i + length) for i, length in zip(start, part, strict=True))]
@@ -320,15 +330,37 @@ def _runs(block: NDArray[Any], chunk: Sequence[int], frame_ndim: int) -> Iterato
 
 
 def _in_order(run: NDArray[Any], memory: NDArray[Any], frame_ndim: int) -> NDArray[Any]:
-    """Lay frames out in C order, a part of each at a time: of (x, y, n) that is twice as fast as all at once."""
+    """Lay frames out in C order, in memory for twice their size.
+
+    Where the values of neighbouring frames are neighbours, as in (x, y, n), several are moved at once and parted then.
+    """
     laid = memory[: run.size].reshape(run.shape)
+    along = run.ndim - frame_ndim - 1
+    together = _WORD.itemsize // run.itemsize
+    count = run.shape[along] // together * together if along >= 0 and run.strides[along] == run.itemsize else 0
+    if together < 2 or not count:
+        _copy_by_parts(run, laid, frame_ndim)
+        return laid
+    before = (slice(None),) * along
+    bundles = np.moveaxis(run[(*before, slice(count))], along, -1).view(_WORD)
+    bundles = np.moveaxis(bundles, -1, along)
+    moved = memory[run.size : run.size + bundles.size * together].view(_WORD).reshape(bundles.shape)
+    _copy_by_parts(bundles, moved, frame_ndim)
+    parted = moved.view(run.dtype).reshape(*moved.shape, together)
+    for i in range(together):
+        laid[(*before, slice(i, count, together))] = parted[..., i]
+    laid[(*before, slice(count, None))] = run[(*before, slice(count, None))]
+    return laid
+
+
+def _copy_by_parts(run: NDArray[Any], laid: NDArray[Any], frame_ndim: int) -> None:
+    """Copy frames, a part of each at a time: those of (x, y, n) come twice as fast as all at once."""
     first = run.ndim - frame_ndim
     axis = first + int(np.argmax(np.abs(run.strides[first:])))
     length = max(1, _LINES_AT_ONCE * run.shape[axis] // math.prod(run.shape[first:]))
     for start in range(0, run.shape[axis], length):
         part = (slice(None),) * axis + (slice(start, start + length),)
         laid[part] = run[part]
-    return laid
 
 
 def _places(

@@ -197,7 +197,7 @@ class Store(Access):
     def replace(self, key: SeriesKey, frames: Frames) -> None:
         """Stage frames in the place of all images of a series; those with a known SOPInstanceUID keep their file."""
         self._make_way(key)
-        fresh, token = set(frames.unique(INSTANCE_UID)), ("", uuid.uuid4().bytes)
+        fresh, token = set(frames.column(INSTANCE_UID)[0]), ("", uuid.uuid4().bytes)
         hidden: dict[Layer, Overlay] = {}
         instead, kept = [], []
         here = self.layers.by_key().get(key, [])
