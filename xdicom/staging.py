@@ -163,11 +163,8 @@ def discard(folder: Path) -> None:
 def _write_blocks(
     blocks: da.Array, folder: Path, chunk: tuple[int, ...], frame_ndim: int, progress: Progress | None
 ) -> NDArray[np.object_]:
-    """Write every block and flush their folders; return what `_write_block` says of each, in C order."""
+    """Write every block and flush their folder; return what `_write_block` says of each, in C order."""
     grid = blocks.numblocks
-    parts = list(_chunk_folders(folder, grid))
-    for part in parts:  # all before any block: parallel writers would race to make them
-        make_private(part)
     one_each = tuple((1,) * count for count in grid)
     options = {"folder": os.fspath(folder), "chunk": chunk, "frame_ndim": frame_ndim}
     results = da.map_blocks(  # type: ignore[no-untyped-call]
@@ -175,7 +172,7 @@ def _write_blocks(
     )
     with _TaskProgress(progress) if progress else nullcontext():
         found: NDArray[np.object_] = np.asarray(results.compute(**_scheduler())).reshape(-1)
-    for part in (*parts, folder, folder.parent):
+    for part in (folder, folder.parent):
         flush_directory(part)
     return found
 
@@ -184,13 +181,6 @@ def _scheduler() -> dict[str, Any]:
     """Name the threads of this process where there is no other scheduler; dask would look for one, for 0.2 s."""
     is_chosen = "distributed" in sys.modules or any(dask.config.get(name, None) for name in ("scheduler", "get"))
     return {} if is_chosen else {"scheduler": dask.threaded.get}
-
-
-def _chunk_folders(folder: Path, grid: Sequence[int]) -> Iterator[Path]:
-    """Yield the folders of chunk files "c/0/0/0" in a grid, outermost first."""
-    for depth in range(len(grid)):
-        for index in np.ndindex(*grid[:depth]):
-            yield folder / "c" / Path(*map(str, index))
 
 
 _META = np.empty(0, object)
@@ -242,7 +232,7 @@ def _write_metadata(folder: Path, shape: Sequence[int], chunk: Sequence[int], dt
         "shape": list(shape),
         "data_type": dtype.name,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk)}},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
         "fill_value": 0 if dtype.kind != "f" else 0.0,
         "codecs": [{"name": "bytes", "configuration": {"endian": "little"} if dtype.itemsize > 1 else {}}],
         "attributes": {},
@@ -285,7 +275,7 @@ def _write_block(
     block_id: tuple[int, ...] = (),
 ) -> NDArray[np.object_]:
     """Write one block as a whole chunk; return its path, stamp, extent, a sample of its values, and those of frames."""
-    path = Path(folder, "c", *map(str, block_id))
+    path = Path(folder, ".".join(["c", *map(str, block_id)]))
     block = np.asarray(block)
     lead = block.shape[: block.ndim - frame_ndim]
     frame_size = math.prod(block.shape[len(lead) :])
