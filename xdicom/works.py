@@ -295,12 +295,14 @@ def _changes_of(
 ) -> list[dict[int, list[Known | None]]]:
     """Return for each file the elements in which one of its frames changes, one value a frame."""
     changes: list[dict[int, list[Known | None]]] = [{} for _ in rows]
-    starts = np.cumsum([0, *map(len, rows)])[:-1]
-    for tag, differs in differences(new, old, np.concatenate(rows), np.concatenate(old_rows)):
+    together = np.concatenate(rows)
+    starts = [0, *itertools.accumulate(map(len, rows))][:-1]
+    for tag, differs in differences(new, old, together, np.concatenate(old_rows)):
         if tag in _FOLLOW:
             continue
+        values = values_at(new.get(tag), together)
         for number in np.flatnonzero(np.logical_or.reduceat(differs, starts)).tolist():
-            changes[number][tag] = values_at(new.get(tag), rows[number])
+            changes[number][tag] = values[starts[number] : starts[number] + len(rows[number])]
     return changes
 
 
