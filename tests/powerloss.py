@@ -100,6 +100,7 @@ def recorded(folder: Path, *, flush_files: bool = True, flush_folders: bool = Tr
 
         patch.setattr(os, "open", opened)
         patch.setattr(os, "write", written)
+        patch.setattr(os, "writev", lambda descriptor, blocks: written(descriptor, b"".join(blocks)))
         patch.setattr(os, "fsync", flushed)
         patch.setattr(flushing_module, "_flush_file_system", all_flushed)
         patch.setattr(Catalog, "transaction", _recording_transaction(recorder, Catalog.transaction))

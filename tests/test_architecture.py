@@ -19,8 +19,9 @@ ORDER = """
     -- values: know no file
     charsets strings values keywords decoding encoding tags geometry columns selection
     -- one file
-    source walker writer explicit runs header layouts groups csa vendors codestream colour formats rescale scales
-    decoders pixels instance folder replaced locations quantise modules overlay dicomjson pixelmodule placing splice
+    source walker writer explicit elements runs header layouts groups csa vendors codestream colour formats rescale
+    scales decoders pixels instance folder replaced locations quantise modules overlay dicomjson pixelmodule placing
+    splice
     -- one folder
     imagery frames scaling imagetypes attributes conditions naming tables packing scan lone rows parallel seriestables
     catalog copying identity overlays staging zarrmeta editing edits layers changes setting lock flushing

@@ -121,6 +121,15 @@ def test_text_is_decoded_by_its_own_charset(tmp_path: Path, charset: str, expect
     assert frames.unique("PatientName") == [expected]
 
 
+def test_text_is_decoded_anew_where_its_character_set_is_replaced(tmp_path: Path) -> None:
+    """What was decoded before is not taken over then, but is where another column is replaced."""
+    frames = table(tmp_path, *make_series(tmp_path, 2, SpecificCharacterSet="ISO_IR 100", PatientName="Dö").files)
+    assert frames.unique("PatientName") == ["Dö"]
+    assert frames.with_columns({0x00104000: Column([("LT", b"x ")])}).unique("PatientName") == ["Dö"]
+    assert frames.with_columns({0x00080005: Column([("CS", b"ISO_IR 144")])}).unique("PatientName") == ["D\u0456"]
+    assert frames.with_columns({0x00100010: Column([("PN", b"D\xe4")])}).unique("PatientName") == ["Dä"]
+
+
 def test_private_element_is_found_by_its_creator(tmp_path: Path) -> None:
     """Wherever its block lies in each file."""
 

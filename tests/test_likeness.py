@@ -146,3 +146,12 @@ def test_attributes_say_how_an_image_was_acquired():
     attrs = {"EchoTime": 4.5, "PatientName": "X", "Rows": 7, "note": "n", "ScanningSequence": "SE", "SOPClassUID": "1"}
     found = attribute_tags(xr.DataArray(0, attrs=attrs))
     assert found == {0x00180081: ("DS", b"4.5 "), 0x00180020: ("CS", b"SE")}
+
+
+def test_coordinates_that_are_no_keywords_are_passed_over_at_once(monkeypatch):
+    """No keyword near to a component of a tag or a rank is looked for, which takes long."""
+    monkeypatch.setattr("difflib.get_close_matches", None)
+    images = xr.DataArray(np.zeros((1, 2, 2)), dims=("slice", "row", "column")).assign_coords(
+        ImagePositionPatient_x=("slice", [1.0]), AcquisitionTime_index=("slice", [0])
+    )
+    assert changed_tags(images, ("slice",), None, np.zeros(1, np.intp)) == [{}]

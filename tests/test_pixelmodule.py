@@ -9,6 +9,8 @@ import pytest
 from conftest import real_data
 from dciodvfy import complaints
 from factories import OBLIQUE, make_enhanced, make_series
+from hypothesis import given
+from hypothesis import strategies as st
 from pydicom.pixels import apply_voi_lut
 
 from xdicom.columns import TILE
@@ -19,11 +21,13 @@ from xdicom.instance import read_instance
 from xdicom.naming import new_uid
 from xdicom.pixelmodule import (
     NAN_PADDING,
+    STALE_UNREAD,
     SourceImage,
     derived_header,
     pixel_module,
     private_block,
     replace_pixels,
+    tags_of_pixels,
     wants_zero_intercept,
 )
 from xdicom.quantise import Extent, choose
@@ -163,6 +167,31 @@ def test_philips_scale_is_dropped():
         0x2005120E: ("FL", bytes(4)),
     }
     assert set(header) - set(replace_pixels(header, module())) == {0x2005110E}
+
+
+_ELEMENTS = {
+    0x00080016: st.sampled_from([MR, ENHANCED_MR, "1.2.840.10008.5.1.4.1.1.2"]).map(lambda uid: ("UI", uid.encode())),
+    0x00080070: st.just(("LO", b"ACME")),
+    0x00100010: st.just(("PN", b"Doe")),
+    0x00280002: st.sampled_from([("US", b"\1\0"), ("US", b"\3\0")]),
+    0x00280004: st.sampled_from([("CS", b"MONOCHROME1 "), ("CS", b"RGB ")]),
+    **dict.fromkeys((SLOPE, INTERCEPT), st.just(("DS", b"2 "))),
+    TYPE: st.just(("LO", b"HU")),
+    **dict.fromkeys((0x3004000E, 0x00282000, 0x00281055, 0x00280120, 0x00291011), st.just(("UN", b"ab"))),
+    **dict.fromkeys(
+        (0x00290010, 0x00290011, 0x20050010, 0x20050011),
+        st.sampled_from(["xdicom", "ACME", "Philips MR Imaging DD 001"]).map(lambda name: ("LO", name.encode())),
+    ),
+    **dict.fromkeys((0x00291001, 0x00291101, 0x2005100D, 0x2005110E, 0x20051010), st.just(("FL", bytes(4)))),
+}
+
+
+@given(st.fixed_dictionaries({}, optional=_ELEMENTS), st.sampled_from([(1, 2), (0.5, 7.25), (0.5, np.nan)]))
+def test_new_pixels_bear_on_few_tags(header, values):
+    """Pixels replaced in the part of a header that they bear on are replaced in all of it."""
+    part = {tag: header[tag] for tag in tags_of_pixels(header.keys() - STALE_UNREAD)}
+    rest = {tag: raw for tag, raw in header.items() if tag not in part and tag not in STALE_UNREAD}
+    assert replace_pixels(header, module(values)) == rest | replace_pixels(part, module(values))
 
 
 # NaN -----------------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,51 @@ def test_reader_sees_staged_edits_at_its_next_operation(db: Any, other: Any) -> 
     assert status(other) == []
     assert seen.PatientComments == ["staged"]
     np.testing.assert_array_equal(seen.ndarray(), db.series()[0].ndarray())
+
+
+STEPS: dict[str, Callable[[Any, Path], object]] = {
+    "a value": lambda db, _: setattr(db.series()[0], "PatientComments", "one"),
+    "another value": lambda db, _: setattr(db.series()[0], "PatientComments", "two"),
+    "another element": lambda db, _: setattr(db.series()[0], "SeriesDescription", "mine"),
+    "the value of the files": lambda db, _: setattr(db, "SeriesDescription", "series a"),
+    "no element": lambda db, _: delattr(db.series()[0], "PatientSex"),
+    "text that needs another character set": lambda db, _: setattr(db, "PatientName", "Łódź"),
+    "values that differ": lambda db, _: setattr(db, "window", (40, 400)),
+    "another patient": lambda db, _: setattr(db, "PatientID", "moved"),
+    "one tag restored": lambda db, _: db.restore("PatientComments"),
+    "a value once more": lambda db, _: setattr(db.series()[0], "PatientComments", "three"),
+    "some images removed": lambda db, _: db.series()[0].remove(InstanceNumber=1),
+    "a value of those left": lambda db, _: setattr(db.series()[0], "ImageComments", "left"),
+    "a copy": lambda db, _: db.series()[0].copy_to(db.studies()[0]),
+    "a value of both": lambda db, _: setattr(db, "ImageComments", "both"),
+    "a file that went": lambda db, folder: ((folder / "a_00003.dcm").unlink(), db.rescan()),
+    "a value beside one set aside": lambda db, _: setattr(db, "ImageComments", "beside"),
+    "a file that came": lambda db, folder: (make_series(folder / "more", 1, name="more"), db.rescan()),
+    "a value of all": lambda db, _: setattr(db, "PatientComments", "four"),
+    "the first patient": lambda db, _: setattr(db, "PatientID", "P2"),
+    "all restored": lambda db, _: db.restore(),
+    "a value after that": lambda db, _: setattr(db, "PatientComments", "five"),
+}
+
+
+def contents(frames: Any) -> dict[int, list[object]]:
+    """Return the value of each row by tag."""
+    columns = {tag: frames.column(tag) for tag in frames.tags()}
+    return {tag: [values[code] if code >= 0 else None for code in codes] for tag, (values, codes) in columns.items()}
+
+
+def test_writer_knows_what_others_read(folder: Path, db: Any) -> None:
+    """After every step of a row of edits the writer, which reads none of them again, says what a newcomer says."""
+    for name, step in STEPS.items():
+        step(db, folder)
+        newcomer = xdicom.database(folder)
+        try:
+            assert status(newcomer) == status(db), name
+            for one, other in zip(newcomer.series(), db.series(), strict=True):
+                assert one.key == other.key, name
+                assert contents(one.frames()) == contents(other.frames()), name
+        finally:
+            newcomer.close()
 
 
 def test_second_writer_is_refused_until_the_first_is_done(db: Any, other: Any) -> None:

@@ -4,7 +4,9 @@ import os
 import stat
 import threading
 
+import dask
 import dask.array as da
+import dask.local
 import numpy as np
 import pytest
 import zarr
@@ -136,16 +138,15 @@ def test_few_blocks_are_in_memory_at_a_time(tmp_path, monkeypatch):
 
 
 def test_only_the_owner_can_read(tmp_path):
-    """Folders are 0700 and files 0600, whatever the umask."""
+    """The folder is 0700 and its files are 0600, whatever the umask."""
     for number, umask in enumerate((0o000, 0o022, 0o377)):
         before = os.umask(umask)
         try:
             stage_array(da.zeros((2, 3, 4, 5), chunks=1), tmp_path / str(number))
         finally:
             os.umask(before)
-        modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / str(number)).rglob("*") if path.is_file()}
-        folders = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / str(number)).rglob("*") if path.is_dir()}
-        assert (modes, folders) == ({0o600}, {0o700})
+        modes = {(path.is_file(), stat.S_IMODE(path.stat().st_mode)) for path in (tmp_path / str(number)).rglob("*")}
+        assert modes == {(True, 0o600)}
         assert stat.S_IMODE((tmp_path / str(number)).stat().st_mode) == 0o700
 
 
@@ -189,8 +190,8 @@ def test_what_is_no_real_number_is_refused(tmp_path, dtype):
 
 
 def test_chunk_shape():
-    """Chunks are whole frames, the fastest dims whole first, about 32 MB."""
-    assert chunk_shape((100, 50, 256, 256), 2, 2) == (5, 50, 256, 256)
+    """Chunks are whole frames, the fastest dims whole first, about 16 MB."""
+    assert chunk_shape((100, 50, 256, 256), 2, 2) == (2, 50, 256, 256)
     assert chunk_shape((3, 10000, 10000), 8, 2) == (1, 10000, 10000)
     assert chunk_shape((4, 5, 6, 3), 1, 3) == (4, 5, 6, 3)
     with pytest.raises(EditError, match="no images"):
@@ -205,3 +206,37 @@ def test_progress_counts_tasks(tmp_path):
     assert told[-1][0] == told[-1][1]
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     assert tokenize(array) == tokenize(da.zeros((4, 2, 2), chunks=1))
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (1, 0, 3, 2), (2, 3, 0, 1)])
+@pytest.mark.parametrize("frames", [1, 2, 7, 100])
+def test_memory_of_any_order_is_laid_out_few_frames_at_a_time(tmp_path, monkeypatch, order, frames):
+    """Arrays whose frames lie anyhow in memory are staged as they are, also where chunks reach beyond the array."""
+    values = np.random.default_rng(2).normal(size=(5, 7, 4, 6)).transpose(order)
+    values[0, 0, 0, 0] = np.nan
+    frame_bytes = values[0, 0].size * 8
+    monkeypatch.setattr(staging, "_RUN_BYTES", frames * frame_bytes)
+    monkeypatch.setattr(staging, "_CHUNK_BYTES", 8 * frame_bytes)
+    monkeypatch.setattr(staging, "_LINES_AT_ONCE", 5)
+    staged = stage_array(da.from_array(values, chunks=values.shape, name=False), tmp_path / "a")
+    assert np.array_equal(frames_of(staged, values.shape), values, equal_nan=True)
+    assert np.array_equal(zarr.open_array(tmp_path / "a", mode="r")[...], values, equal_nan=True)
+    flat = values.reshape(-1, values[0, 0].size)
+    assert np.array_equal(staged.low, flat.min(axis=1), equal_nan=True)
+    assert np.array_equal(staged.high, flat.max(axis=1), equal_nan=True)
+    assert staged.extent == Extent.of(values)
+    assert np.isin(staged.sample[~np.isnan(staged.sample)], values).all()
+
+
+def test_the_chosen_scheduler_runs_the_graph(tmp_path):
+    """A scheduler that dask is told of runs the graph; without one the threads of this process do."""
+    calls = []
+
+    def get(graph, keys, **options):
+        calls.append(keys)
+        return dask.local.get_sync(graph, keys, **options)
+
+    stage_array(da.ones((1, 2, 2)), tmp_path / "threads")
+    with dask.config.set(scheduler=get):
+        stage_array(da.ones((1, 2, 2)), tmp_path / "chosen")
+    assert len(calls) == 1

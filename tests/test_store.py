@@ -9,7 +9,7 @@ import pytest
 from factories import make_enhanced, make_series
 
 import xdicom
-from xdicom.errors import RecordError
+from xdicom.errors import RecordError, TagValueError
 
 
 @pytest.fixture
@@ -25,6 +25,48 @@ def db(tmp_path: Path):
 def named(db):
     """Return the two series in the order of their names."""
     return [db.series(SeriesDescription=f"series {name}")[0] for name in "ab"]
+
+
+@pytest.mark.parametrize("count", [2, 30])
+def test_an_edit_asks_the_database_for_little(count, tmp_path):
+    """However many images it is of: one transaction with one row, and nothing read but whether others wrote."""
+    db = xdicom.database(make_series(tmp_path, count).folder)
+    try:
+        (series,) = db.series()
+        series.PatientName = "First^Edit"
+        asked: list[str] = []
+        db._store.catalog.connection.set_trace_callback(asked.append)
+        series.PatientName = "Second^Edit"
+        db._store.catalog.connection.set_trace_callback(None)
+        assert [statement.split()[0] for statement in asked] == ["BEGIN", "PRAGMA", "INSERT", "COMMIT"]
+        assert series.PatientName == ["Second^Edit"]
+    finally:
+        db.close()
+
+
+def test_refused_edit_leaves_what_was_staged(db):
+    """Of several values of which one is refused none is staged, and earlier ones are as they were."""
+    series = named(db)[0]
+    series.PatientComments = "mine"
+    with pytest.raises(TagValueError, match="PatientBirthDate"):
+        series[["PatientComments", "PatientBirthDate"]] = ["other", "no date"]
+    assert series.PatientComments == ["mine"]
+    assert [change.what for change in db.status()] == ["PatientComments"]
+    series.PatientComments = "next"
+    assert series.PatientComments == ["next"]
+
+
+def test_edit_of_a_record_that_is_gone_takes_no_lock(db, tmp_path):
+    """It is told, and others can write."""
+    series = named(db)[0]
+    series.remove()
+    db.save()
+    with pytest.raises(RecordError, match="this series has no frames any more"):
+        series.PatientComments = "nobody"
+    assert not (tmp_path / ".xdicom" / "lock").exists()
+    db.series()[0].PatientComments = "here"
+    with pytest.raises(RecordError, match="this series has no frames any more"):
+        series.PatientComments = "nobody"
 
 
 def test_save_of_one_series_keeps_pixels_staged_for_another(db):

@@ -305,6 +305,40 @@ def test_other_objects_of_a_series_stay(tmp_path):
     assert (tmp_path / "report.dcm").read_bytes() == before
 
 
+def test_new_pixels_of_images_that_share_an_instance(tmp_path):
+    """New pixels of images with one SOPInstanceUID are refused, and nothing is written: which is whose is not known."""
+    make_series(tmp_path, slices=3)
+    one, other = sorted(tmp_path.glob("*.dcm"))[:2]
+    dataset = pydicom.dcmread(other)
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = pydicom.dcmread(one).SOPInstanceUID
+    dataset.save_as(other)
+    before = digests(tmp_path)
+    series = opened(tmp_path)
+    series.set_ndarray(series.ndarray() // 2)
+    with pytest.raises(SaveError, match="2 new images have the SOPInstanceUID of"):
+        series.save()
+    assert digests(tmp_path) == before
+
+
+def test_new_pixels_and_new_images_at_once(tmp_path):
+    """Images that keep their files, some with other tags, are saved along with added ones; all read back."""
+    make_series(tmp_path, slices=3)
+    series = opened(tmp_path)
+    array = series.to_xarray()
+    step = float(array["slice"][1] - array["slice"][0])
+    wider = array.reindex(slice=[*array["slice"].values, float(array["slice"][-1]) + step], fill_value=7)
+    kept = array.to_numpy() // 2
+    series.set_ndarray(
+        np.concatenate([kept, np.full_like(kept[:1], 7)]).T, dims="slice", coords=[wider["slice"].values.tolist()]
+    )
+    series.EchoTime = 7.5
+    series.save()
+    after = reopened(series)
+    assert np.array_equal(after.to_xarray()[:3], kept)
+    assert (after.to_xarray()[3] == 7).all()
+    assert (after.EchoTime, len(list(tmp_path.rglob("*.dcm")))) == ([7.5], 4)
+
+
 # Refusals ----------------------------------------------------------------------------------------------------------
 
 

@@ -91,6 +91,7 @@ class Access:
         self._order: dict[SeriesKey, tuple[object, ...]] = {}
         self._finalizer = weakref.finalize(self, _discard, os.getpid(), self.catalog, self.edits, self.lock)
         self._unfinished = ""
+        self._is_saving = False  # and after a save that failed, which may wait to be finished
         if self.journal.is_untidy() or self.lock.is_untidy():
             self._recover()
 
@@ -121,7 +122,7 @@ class Access:
             self._become_writer()
         elif not self.lock.is_ours():
             raise LockedError("the lock of this database was taken away: close it and open it again")
-        elif self.journal.is_pending():
+        elif self._is_saving and self.journal.is_pending():
             self._become_writer()
 
     def _become_writer(self) -> None:

@@ -86,7 +86,7 @@ class Catalog:
         self.private = private_folder(self.root)
         self.lock = threading.RLock()
         self._frames: dict[SeriesKey, Frames | None] = {}
-        self._version, self._generation = 0, 0
+        self._version, self._generation, self._is_compared = 0, 0, False
         self._is_writing = False
         self._memory_scan: int | None = None
         self.connection = self._open(self.private / NAME)
@@ -189,7 +189,7 @@ class Catalog:
                     raise self._told(error) from error
                 raise
             finally:
-                self._is_writing = False
+                self._is_writing = self._is_compared = False
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -202,6 +202,7 @@ class Catalog:
             try:
                 yield
             finally:
+                self._is_compared = False
                 _roll_back(self.connection)
 
     @contextmanager
@@ -242,12 +243,14 @@ class Catalog:
 
     def generation(self) -> int:
         """Return a number that is another one after another process has written into the database."""
-        with self.reading():
-            version = self.connection.execute("PRAGMA data_version").fetchone()[0]
-            if version != self._version:
-                self._version = version
-                self._generation += 1
-                self._frames.clear()
+        with self.lock:
+            if not self._is_compared:  # once a transaction, for in it nothing of others comes
+                with self.reading():
+                    version = self.connection.execute("PRAGMA data_version").fetchone()[0]
+                    if version != self._version:
+                        self._version, self._generation = version, self._generation + 1
+                        self._frames.clear()
+                    self._is_compared = True
             return self._generation
 
     # -- filling
@@ -421,10 +424,11 @@ class Catalog:
 
     def frames(self, key: SeriesKey) -> Frames | None:
         """Return the table of one series, or None where the catalog has no such series."""
-        with self.reading():
+        with self.lock:
             self.generation()
             if key not in self._frames:
-                self._frames[key] = self._series.frames(key)
+                with self.reading():
+                    self._frames[key] = self._series.frames(key)
             return self._frames[key]
 
     def problems(self) -> list[Problem]:

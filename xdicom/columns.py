@@ -69,6 +69,11 @@ class Column:
         recoded[kept] = np.arange(len(kept), dtype=np.int32)
         return Column([self.values[i] for i in kept], recoded[codes])
 
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all rows have one value, without a look at any file: a long one may differ from file to file."""
+        return self.codes is None and not isinstance(self.values[0][1], Ref)
+
     def all_codes(self, count: int) -> NDArray[np.int32]:
         """Return one code a row, also where all are the same."""
         return np.zeros(count, np.int32) if self.codes is None else self.codes
@@ -93,11 +98,10 @@ class LaidColumns(Mapping[int, Column]):
     """Columns with others laid over some of them, of which None takes one away; none is unpacked or copied for that."""
 
     def __init__(self, columns: Mapping[int, Column], changed: Mapping[int, Column | None]) -> None:
-        if isinstance(columns, LaidColumns):
-            changed = {**columns._changed, **changed}
-            columns = columns._below
         self._below: Mapping[int, Column] = columns
         self._changed: dict[int, Column | None] = dict(changed)
+        if type(columns) is LaidColumns:
+            self._below, self._changed = columns._below, {**columns._changed, **changed}
 
     def __getitem__(self, tag: int) -> Column:
         if tag not in self._changed:

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from .columns import Column
 from .dicomjson import to_json
 from .dims import (
     AXES,
@@ -25,9 +26,9 @@ from .dims import (
     name_of,
     scalars,
 )
+from .elements import explicit_columns, header_at
 from .errors import UnknownTagError
 from .modules import CHARSET
-from .rows import in_explicit_vr
 from .stack import fewest_dims
 
 if TYPE_CHECKING:
@@ -233,12 +234,12 @@ def header_json(frames: "Frames", shared: Iterable[int], row: int) -> str:
     """Return elements that all frames share as DICOM JSON, as one row has them; group 2, of the file, is left out."""
     charsets, charset_codes = frames.column(CHARSET)
     charset = as_text(charsets[charset_codes[row]]) if charset_codes[row] >= 0 else ""
-    header = {}
+    columns = {}
     for tag in shared:
         if tag >> 16 != _FILE_META:
             raws, codes = frames.raw_values(tag)
-            header[tag] = raws[int(codes[row])]
-    return json.dumps(to_json(in_explicit_vr(header), charset))
+            columns[tag] = Column([raws[int(codes[row])]])
+    return json.dumps(to_json(header_at(explicit_columns(columns), 0), charset))
 
 
 def _is_numbers(value: object) -> bool:

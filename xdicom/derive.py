@@ -3,7 +3,7 @@
 How pixels are staged is known in `staging`, what a derived header keeps in `pixelmodule`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dask.array as da
@@ -15,6 +15,7 @@ from . import create, quantise, tags
 from .columns import ENCODING, STAGED, Column, Known
 from .dims import RANKED, SLICE_DIMS, STACK_DIMS
 from .edits import inline
+from .elements import Header, column_of
 from .errors import EditError
 from .extremes import has_extremes, with_extremes
 from .frames import Files, Frames
@@ -30,13 +31,11 @@ from .rows import row_headers
 from .scan import SeriesKey
 from .staging import Progress, StagedArray, chunk_shape, discard
 from .store import Store
-from .tables import TableBuilder
 from .walker import EXPLICIT
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-Header = dict[int, Known]
 Limits = tuple[float, float] | None
 Spacing = float | Sequence[float] | None
 
@@ -48,12 +47,12 @@ _ATTRIBUTE_TAGS = {"b_value": "DiffusionBValue"}
 
 
 class Plan(NamedTuple):
-    """What makes the headers of all images once the elements that describe their pixels are known.
+    """What makes the headers of all images, column by column, once the elements that describe their pixels are known.
 
     With `scale`, slope and intercept that the values had before, these are kept where they still serve.
     """
 
-    headers: Callable[[Header], list[Header]]
+    columns: Callable[[Header], Mapping[int, Column]]
     zero_intercept: bool = False
     extremes: Sequence[bool] = ()  # which images tell their least and greatest stored value
     scale: tuple[str, str] | None = None
@@ -140,7 +139,7 @@ def computed(
         if build.scale is not None and limits is None and frame_ndim == 2 and not staged.extent.integral:
             before = quantise.kept(*build.scale, staged.extent, staged.sample)
         chosen = before or _quantised(ordered, staged, limits, zero_intercept=build.zero_intercept)
-        frames = staged_frames(staged, build.headers(_module(ordered, staged, chosen)))
+        frames = staged_frames(staged, build.columns(_module(ordered, staged, chosen)))
         is_told = any(build.extremes) and frame_ndim == 2
         return with_extremes(frames, staged.low, staged.high, build.extremes) if is_told else frames
     except BaseException:
@@ -240,7 +239,7 @@ def _derived(
     sources = row_headers(template.take(used))
     references = source_images(template)
 
-    def headers(module: Header) -> list[Header]:
+    def columns(module: Header) -> dict[int, Column]:
         made = []
         for i, row in enumerate(place.tolist()):
             source = sources[row]
@@ -257,10 +256,10 @@ def _derived(
             # What was set on the new series holds for all of its images.
             header = overlaid(header, {tag: raw for tag, raw in fixed.items() if tag not in module})
             made.append(header | {_NUMBER: ("IS", str(i + 1).encode())})
-        return made
+        return header_columns(made)
 
     had = [has_extremes(source) for source in sources]
-    return Plan(headers, wants_zero_intercept(sources[0]), [had[row] for row in place.tolist()])
+    return Plan(columns, wants_zero_intercept(sources[0]), [had[row] for row in place.tolist()])
 
 
 def with_charset(values: Header) -> Header:
@@ -292,7 +291,7 @@ def _synthetic(
     if times:
         shared[_TEMPORAL_COUNT] = "IS", str(times).encode()
 
-    def headers(module: Header) -> list[Header]:
+    def columns(module: Header) -> dict[int, Column]:
         made = []
         for i, place in enumerate(index.tolist()):
             own = {**slices[place], **changes[i], **encoded_geometry(by_coords[i])}
@@ -304,9 +303,9 @@ def _synthetic(
             if _BODY_PART in header and not header.get(_LATERALITY, ("CS", b"?"))[1].strip():
                 del header[_LATERALITY]  # PS3.3 C.7.3.1: empty only where the part is unknown and may be paired
             made.append(header | {_INSTANCE: ("UI", new_uid().encode()), _NUMBER: ("IS", str(i + 1).encode())})
-        return made
+        return header_columns(made)
 
-    return Plan(headers)
+    return Plan(columns)
 
 
 def _slices(array: xr.DataArray, dim: str, spacing: Spacing, affine: "ArrayLike | None") -> list[dict[int, object]]:
@@ -325,27 +324,24 @@ def _slices(array: xr.DataArray, dim: str, spacing: Spacing, affine: "ArrayLike 
     ]
 
 
-def staged_frames(staged: StagedArray, headers: Sequence[Header]) -> Frames:
-    """Return the table of staged images."""
-    count = len(headers)
-    offset = staged.offset.tolist()
-    builder = TableBuilder()
-    builder.add_rows(staged.file.tolist(), [0] * count, offset, [staged.nbytes] * count)
+def staged_frames(staged: StagedArray, columns: Mapping[int, Column]) -> Frames:
+    """Return the table of staged images with these elements."""
+    count = len(staged.file)
     encoding = {ENCODING: Column([(STAGED, f"{EXPLICIT}|{staged.dtype.str}".encode())])}
-    columns = {**header_columns(headers), **encoding}
-    table = builder.finish()
     stamps = np.array([stamp for _, stamp in staged.files], np.int64).reshape(-1, 3)
     files = Files(b"", [path for path, _ in staged.files], stamps)
-    return Frames(files, table.file, table.number, table.offset, table.length, columns)
+    length = np.full(count, staged.nbytes, np.int64)
+    return Frames(files, staged.file, np.zeros(count, np.int32), staged.offset, length, {**columns, **encoding})
 
 
 def header_columns(headers: Sequence[Header]) -> dict[int, Column]:
     """Return the columns of a table whose rows have these elements."""
-    builder = TableBuilder()
-    builder.add_rows([0] * len(headers), [0] * len(headers), [0] * len(headers), [0] * len(headers))
+    found = {}
     for tag in sorted({tag for header in headers for tag in header}):
-        builder.add_varying(tag, 0, [header.get(tag) for header in headers])
-    return dict(builder.finish().columns)
+        column = column_of([header.get(tag) for header in headers])
+        if column is not None:
+            found[tag] = column
+    return found
 
 
 def copy_frames(

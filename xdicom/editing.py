@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import tags
-from .columns import Column, Known, distinct_pairs
+from .columns import TILE, Column, Known, distinct_pairs
 from .errors import BrokenFileError, EditError, TagValueError
 from .explicit import to_explicit
 from .frames import CHARSET, SIGNED, Frames
@@ -72,6 +72,8 @@ def overlay_of(frames: Frames, values: Values, vrs: Mapping[object, str]) -> Ove
 
 def _refuse_moved_tiles(frames: Frames, overlay: Overlay) -> None:
     """Refuse what would make other slices of the pictures that hold several."""
+    if TILE not in frames.columns:
+        return
     tiled = np.flatnonzero(tiled_rows(frames))
     for tag, column in overlay.items() if tiled.size else ():
         new = column.take(tiled) if column else None
@@ -106,16 +108,15 @@ def _single(name: int | PrivateTag, value: object) -> object:
 
 def _check(tag: int, value: object) -> None:
     """Refuse what cannot be set or removed."""
-    label = tags.label(tag)
     if tag in _PIXELS:
-        raise EditError(f"{label} is set by set_ndarray() or set_xarray(), not as a tag")
+        raise EditError(f"{tags.label(tag)} is set by set_ndarray() or set_xarray(), not as a tag")
     if tag >> 16 == 2 or not tag & 0xFFFF:
-        raise EditError(f"{label} describes the file and follows by itself: it cannot be set")
+        raise EditError(f"{tags.label(tag)} describes the file and follows by itself: it cannot be set")
     if tag in (SHARED_GROUPS, FRAME_GROUPS):
-        raise EditError(f"{label} is set by the tags that are in it, such as RepetitionTime")
+        raise EditError(f"{tags.label(tag)} is set by the tags that are in it, such as RepetitionTime")
     empty = value is None or (isinstance(value, str | list | tuple | bytes) and not len(value))
     if empty and tag in _UNDELETABLE:
-        raise EditError(f"{label} identifies the object: it cannot be removed or empty")
+        raise EditError(f"{tags.label(tag)} identifies the object: it cannot be removed or empty")
 
 
 def check_instances(tables: Iterable[Frames], values: Values) -> None:
@@ -136,6 +137,8 @@ def check_instances(tables: Iterable[Frames], values: Values) -> None:
 
 def unchanged(frames: Frames, tag: int, column: Column | None) -> bool:
     """Say whether every row of a table has this column's value already, however it is written."""
+    if all(map(frames.is_uniform, (tag, CHARSET, SIGNED))) and (column is None or column.is_uniform):
+        return _is_uniformly(frames, tag, column)
     raws, codes = frames.raw_values(tag)
     if column is None:
         return bool((codes < 0).all())
@@ -148,7 +151,21 @@ def unchanged(frames: Frames, tag: int, column: Column | None) -> bool:
     after = frames.with_columns({tag: column})
     (before, codes), (values, new) = frames.column(tag), after.column(tag)
     pairs, _ = distinct_pairs(codes, new)
-    return all(old < 0 or bool(np.all(before[old] == values[code])) for old, code in pairs)
+    return all(old < 0 or _equal(before[old], values[code]) for old, code in pairs)
+
+
+def _is_uniformly(frames: Frames, tag: int, column: Column | None) -> bool:
+    """Say the same without a look at the rows, which all have one value of everything that counts."""
+    there = frames.columns.get(tag)
+    if column is None or there is None:
+        return column is there
+    new = _raws(column)[0]
+    return there.values[0][1] == new[1] or _equal(frames.column(tag)[0][0], frames.decoded(tag, new))
+
+
+def _equal(one: object, other: object) -> bool:
+    found = one == other
+    return found if isinstance(found, bool) else bool(np.all(found))
 
 
 def warn_of_pixels(overlays: Iterable[Overlay]) -> None:
@@ -171,9 +188,8 @@ def warn_of_pixels(overlays: Iterable[Overlay]) -> None:
 
 def displaced(frames: Frames, overlay: Overlay) -> list[int]:
     """Return the tags whose earlier edits give way: EchoTime and EffectiveEchoTime are one value in enhanced files."""
-    if not _enhanced_rows(frames).any():
-        return []
-    return [twin for tag, twin in _TWINS.items() if tag in overlay and twin not in overlay]
+    found = [twin for tag, twin in _TWINS.items() if tag in overlay and twin not in overlay]
+    return found if found and _enhanced_rows(frames).any() else []
 
 
 def tied(overlay: Overlay, wanted: Iterable[int]) -> set[int]:
@@ -247,19 +263,21 @@ class _Editor:
     """The columns of one assignment, made tag by tag."""
 
     def __init__(self, frames: Frames, values: Values, vrs: Mapping[object, str]) -> None:
-        self._before, self._frames, self._vrs = frames, frames, vrs
+        self._before, self._vrs = frames, vrs
+        self._after: Frames | None = frames
         self._values = values
         self._overlay: Overlay = {}
-        self._every = np.ones(len(frames), bool)
         self._fixed = CHARSET in values
         self._contexts, self._context_codes = self._distinct()
 
     def result(self) -> Overlay:
         return self._overlay
 
-    def _distinct(self) -> tuple[list[_Context], NDArray[np.intp]]:
-        """Return the contexts of the rows, and which one each has."""
+    def _distinct(self) -> tuple[list[_Context], NDArray[np.intp] | None]:
+        """Return the contexts of the rows, and which one each has; None where there is one."""
         (charsets, first), (signs, second) = self._frames.column(CHARSET), self._frames.column(SIGNED)
+        if self._frames.is_uniform(CHARSET) and self._frames.is_uniform(SIGNED):
+            return [_Context(_joined(charsets[0]) if charsets else "", signs == [1])], None
         pairs, inverse = distinct_pairs(first, second)
         found = [
             _Context(_joined(charsets[one]) if one >= 0 else "", other >= 0 and signs[other] == 1)
@@ -269,7 +287,14 @@ class _Editor:
 
     def _lay(self, tag: int, column: Column | None) -> None:
         self._overlay[tag] = column
-        self._frames = self._frames.with_columns({tag: column})
+        self._after = None
+
+    @property
+    def _frames(self) -> Frames:
+        """The table with what is set so far."""
+        if self._after is None:
+            self._after = self._before.with_columns(self._overlay)
+        return self._after
 
     def set(self, tag: int, value: object) -> None:
         """Give all rows a value."""
@@ -282,7 +307,7 @@ class _Editor:
         names = self._frames.column(owner)[0] if owner >= 0 else []
         creator = str(names[0]) if len(names) == 1 else ""
         vr = self._vr(tag, value, self._vrs.get(tag, ""), creator)
-        self._lay(tag, self._column(tag, vr, value, creator, self._every))
+        self._lay(tag, self._column(tag, vr, value, creator))
         if tag == CHARSET:
             self._contexts, self._context_codes = self._distinct()
             self._warn_of_relabelled()
@@ -303,13 +328,14 @@ class _Editor:
             raise EditError(f"no dictionary knows {name}: give its VR, record.set({name}, value, VR='LO'), or bytes")
         return vr
 
-    def _column(self, tag: int, vr: str, value: object, creator: str, rows: Rows) -> Column | None:
-        """Return the column of a tag with some rows changed."""
+    def _column(self, tag: int, vr: str, value: object, creator: str, rows: Rows | None = None) -> Column | None:
+        """Return the column of a tag with some rows changed, or all."""
         encoded = self._encoded(tag, vr, value, creator)
-        if len(set(encoded)) == 1 and rows.all():
+        if len(set(encoded)) == 1 and (rows is None or rows.all()):
             return Column(encoded[:1])
         raws, codes = self._frames.raw_values(tag)
-        new = np.where(rows, self._context_codes + len(raws), codes).astype(np.int32)
+        contexts = 0 if self._context_codes is None else self._context_codes
+        new = np.where(True if rows is None else rows, contexts + len(raws), codes).astype(np.int32)
         return Column([*raws, *encoded], new).take(np.arange(len(new)))
 
     def _encoded(self, tag: int, vr: str, value: object, creator: str) -> list[Known]:
@@ -378,10 +404,11 @@ class _Editor:
                 left = np.where(rows, -1, codes).astype(np.int32)
                 self._lay(tag, Column(raws, left).take(np.arange(len(left))) if (left >= 0).any() else None)
             return
-        homeless = ~np.logical_or.reduce([*places.values(), ~self._every])
+        nowhere = np.zeros(len(self._frames), bool)
+        homeless = ~np.logical_or.reduce([*places.values(), nowhere])
         if homeless.any():
             tag = self._new_block(name, homeless)
-            places[tag] = places.get(tag, ~self._every) | homeless
+            places[tag] = places.get(tag, nowhere) | homeless
         for tag, rows in places.items():
             vr = self._vr(tag, value, self._vrs.get(name, ""), name.creator)
             self._lay(tag, self._column(tag, vr, value, name.creator, rows))

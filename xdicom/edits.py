@@ -99,9 +99,7 @@ class Edits:
         values, codes = frames.column(INSTANCE_UID)
         return np.array([*(uid_hash(str(value)) in hashes for value in values), False], bool)[codes]
 
-    def set_columns(
-        self, changes: Mapping[Layer, Overlay], undone: Mapping[Layer, Iterable[int]], gone: Iterable[Layer] = ()
-    ) -> None:
+    def set_columns(self, changes: Mapping[Layer, Overlay], undone: Mapping[Layer, Iterable[int]]) -> None:
         """Stage edited columns, each in place of an earlier edit of the same tag, and drop others; all or none.
 
         Parameters
@@ -110,14 +108,13 @@ class Edits:
             Columns by table and tag; None removes the element.
         undone
             Tags by table whose earlier edits are dropped.
-        gone
-            Staged tables that are dropped.
         """
-        with self._changing() as connection:
-            for layer, dropped in undone.items():
-                self._overlays.drop(connection, [layer], dropped)
-            self._overlays.write(connection, changes)
-            self._forget_within(connection, gone)
+        try:
+            with self._catalog.transaction() as connection:
+                self._overlays.lay(connection, changes, undone)
+        except BaseException:
+            self.refresh()
+            raise
 
     def forget(self, layers: Iterable[Layer]) -> None:
         """Drop the edits of tables and, where they are staged, these tables; their pixels are swept later."""

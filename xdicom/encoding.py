@@ -128,7 +128,7 @@ def _parts(value: object, vr: str) -> list[Any]:
         value = value.split("\\")
     if vr == "AT" and _is_pair(value):
         value = [value]
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview):
+    if not isinstance(value, str | bytes | bytearray | memoryview) and isinstance(value, Sequence):
         parts = [part.item() if isinstance(part, np.generic | UniqueValues) else part for part in value]
     else:
         parts = [value.item() if isinstance(value, np.generic) else value]

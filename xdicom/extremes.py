@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .columns import Column, Known, Raw, distinct_pairs
+from .elements import Columns, Header, headers_of
 from .frames import Frames
 from .pixels import to_stored
-from .rows import Header
 
 _SMALLEST, _LARGEST = 0x00280106, 0x00280107
 _SAMPLES, _FRAMES = 0x00280002, 0x00280008
@@ -23,6 +23,14 @@ def has_extremes(header: Header) -> bool:
     (_, samples), (_, count) = (header.get(tag, ("", b"")) for tag in (_SAMPLES, _FRAMES))
     is_one = samples in (b"", b"\1\0") and count.strip(b"\0 ") in (b"", b"1")
     return is_one and (_SMALLEST in header or _LARGEST in header)
+
+
+def tell_extremes(columns: Columns, count: int) -> list[bool]:
+    """Say for each of `count` rows whether its header tells the extremes of one image."""
+    if _SMALLEST not in columns and _LARGEST not in columns:
+        return [False] * count
+    wanted = {tag: columns[tag] for tag in (_SMALLEST, _LARGEST, _SAMPLES, _FRAMES) if tag in columns}
+    return [has_extremes(header) for header in headers_of(wanted, count)]
 
 
 def with_extremes(

@@ -5,8 +5,8 @@ A column holds each distinct raw value once, and is decoded when somebody needs 
 
 import difflib
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -22,6 +22,8 @@ from .source import Source, Stamp
 from .tags import PrivateTag, TagLike, UniqueValues
 
 CHARSET, SIGNED = 0x00080005, 0x00280103
+
+_NO_CODES = np.zeros(0, np.int32)
 
 
 class Attribute(NamedTuple):
@@ -115,9 +117,29 @@ class Frames:
 
     def with_columns(self, changed: Mapping[int, Column | None]) -> "Frames":
         """Return the table with some columns replaced, or removed where None."""
-        return replace(self, columns=LaidColumns(self.columns, changed), _decoded={})
+        rows = self.file, self.number, self.offset, self.length
+        return Frames(self.files, *rows, LaidColumns(self.columns, changed), self._still_decoded(changed))
+
+    def _still_decoded(self, changed: Iterable[int]) -> dict[int, tuple[list[object], NDArray[np.int32]]]:
+        """Return what is decoded and stays so when other columns change."""
+        if any(tag in (CHARSET, SIGNED) or tags.is_private(tag) for tag in changed):
+            return {}
+        decoded = self._decoded.copy()
+        for tag in changed:
+            decoded.pop(tag, None)
+        return decoded
 
     # -- values
+
+    def is_uniform(self, tag: int) -> bool:
+        """Say whether it is known without a look at the rows that all have one raw value of a tag, or none has any."""
+        column = self.columns.get(tag)
+        return column is None or column.is_uniform
+
+    def decoded(self, tag: int, raw: Known) -> object:
+        """Return what a raw value means where character set and signedness are uniform."""
+        ((_, charset, signed),) = self._with_context(tag, [raw], _NO_CODES)[1]
+        return tags.decode(tag, *raw, charset=charset, signed=signed, creator=self._creator_of(tag))
 
     def column(self, tag: int) -> tuple[list[object], NDArray[np.int32]]:
         """Return the distinct decoded values of a tag, and for each row the index of its value (-1: none)."""

@@ -150,6 +150,7 @@ def dictionary_vr(tag: int) -> str:
     return "UN" if vr == "NONE" else vr
 
 
+@lru_cache(maxsize=8192)
 def dictionary_vm(tag: int, creator: str = "") -> str:
     """Return the value multiplicity of a tag, such as "1", "3" or "2-2n"; "1-n" for what is not known."""
     try:

@@ -9,12 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .catalog import Catalog
-from .columns import Known, Raw, Ref, as_stored
+from .columns import Column, Known, Raw, Ref, as_stored
 from .editing import with_twins
 from .edits import GONE, HIDDEN, NEW, SAVED, TOKEN, Edits, Layer, Overlay
 from .frames import Frames
 from .imagery import STORED_TAGS, stored_column
-from .scan import GROUPING_TAGS, SeriesKey, series_key
+from .scan import BIRTH_DATE, GROUPING_TAGS, PATIENT_NAME, SeriesKey, series_key
+
+# Name and birth date stand for the patient only where there is no PatientID.
+_NAMING_TAGS = tuple(tag for tag in GROUPING_TAGS if tag not in (PATIENT_NAME, BIRTH_DATE))
 
 
 class Layers:
@@ -30,12 +33,21 @@ class Layers:
         self._catalog, self._edits = catalog, edits
         self._tables: dict[Layer, Frames | None] = {}
         self._by_key: dict[SeriesKey, list[Layer]] | None = None
+        self._keys: dict[Layer, SeriesKey] = {}
         self._generation = 0
 
     def refresh(self) -> None:
         """Forget what was derived, after a change of catalog or edits."""
         self._tables.clear()
         self._by_key = None
+
+    def relaid(self, layers: Iterable[Layer]) -> None:
+        """Forget what was derived of some tables, after a change of their edits; all of it, if their keys changed."""
+        changed, overlays = list(layers), self._edits.overlays()
+        for layer in changed:
+            self._tables.pop(layer, None)
+        if any(self._key_now(layer, overlays.get(layer)) != self._keys.get(layer) for layer in changed):
+            self.refresh()
 
     def by_key(self) -> dict[SeriesKey, list[Layer]]:
         """Return the tables of each series, by the key that it has now; those of new patients and studies end in ""."""
@@ -50,12 +62,18 @@ class Layers:
             saved = [Layer(SAVED, key) for key in self._catalog.keys()]  # noqa: SIM118 - a method, no mapping
             staged = [Layer(NEW, key) for key in self._edits.keys()]  # noqa: SIM118 - a method, no mapping
             for layer in (*saved, *staged):
-                overlay = overlays.get(layer)
-                key = layer.key if overlay is None else self._key_now(layer, overlay)
+                key = self._key_now(layer, overlays.get(layer))
                 if key is not None:
                     found.setdefault(key, []).append(layer)
             self._by_key = found
+            self._keys = {layer: key for key, layers in found.items() for layer in layers}
         return self._by_key
+
+    def key_of(self, layer: Layer) -> SeriesKey | None:
+        """Return the key that a table has now, or None where nothing is left of it."""
+        if self._by_key is None:
+            self.by_key()
+        return self._keys.get(layer)
 
     def under(self, prefix: tuple[str, ...]) -> list[Layer]:
         """Return the tables that are under a record now."""
@@ -106,12 +124,15 @@ class Layers:
         moved = {layer: found for layer, found in now.items() if layer.key != found}
         return {layer: (found, table) for layer, found in moved.items() if (table := self.table(layer)) is not None}
 
-    def _key_now(self, layer: Layer, overlay: Overlay) -> SeriesKey | None:
+    def _key_now(self, layer: Layer, overlay: Overlay | None) -> SeriesKey | None:
         """Return the key that edits give a table, or None where nothing is left of it."""
+        if overlay is None:
+            return layer.key
         table = self.table(layer)
         if table is None or not len(table):
             return None
-        if not any(tag in overlay for tag in GROUPING_TAGS):
+        wanted = GROUPING_TAGS if "\0" in layer.key.patient else _NAMING_TAGS
+        if not any(tag in overlay for tag in wanted):
             return layer.key
         path = table.files.paths[table.file[0]] if table.file[0] >= 0 else b""
         key = series_key(first_values(table, GROUPING_TAGS), path)
@@ -142,6 +163,8 @@ class Layers:
 def laid_over(base: Frames, overlay: Overlay) -> Frames:
     """Return a table with edited columns, without rows that are removed or give way."""
     table = with_edits(base, overlay)
+    if not any(tag in overlay for tag in HIDDEN):
+        return table
     hidden = hidden_rows(base, overlay)
     return table.take(np.flatnonzero(~hidden)) if hidden.any() else table
 
@@ -149,8 +172,9 @@ def laid_over(base: Frames, overlay: Overlay) -> Frames:
 def with_edits(base: Frames, overlay: Overlay) -> Frames:
     """Return a table with edited columns, all rows; what describes stored pixels is kept for reading them."""
     changes = with_twins(base, {tag: column for tag, column in overlay.items() if tag >= 0})
-    for tag in STORED_TAGS & changes.keys() & base.columns.keys():
-        changes[as_stored(tag)] = stored_column(base, tag)
+    for tag in STORED_TAGS & changes.keys():
+        if tag in base.columns:
+            changes[as_stored(tag)] = stored_column(base, tag)
     return base.with_columns(changes)
 
 
@@ -162,6 +186,17 @@ def hidden_rows(base: Frames, overlay: Overlay, pseudo_tags: tuple[int, ...] = H
         if column is not None:
             hidden |= column.all_codes(len(base)) >= 0
     return hidden
+
+
+def hiding(rows: NDArray[np.bool_], token: Raw) -> Column:
+    """Return the pseudo-column that hides some rows."""
+    return Column([token], np.where(rows, 0, -1).astype(np.int32))
+
+
+def also_hiding(column: Column | None, rows: NDArray[np.bool_]) -> Column:
+    """Return the pseudo-column that hides some more rows, for good."""
+    values, codes = ([], np.full(len(rows), -1)) if column is None else (column.values, column.all_codes(len(rows)))
+    return Column([*values, GONE], np.where(rows, len(values), codes).astype(np.int32))
 
 
 def first_values(table: Frames, wanted: tuple[int, ...]) -> dict[int, Known]:

@@ -205,7 +205,8 @@ def attribute_tags(array: xr.DataArray) -> dict[int, Known]:
 
 def _tag_of(name: str) -> int | None:
     """Return the tag that a coordinate may change, or None."""
-    if not name[:1].isupper() or name in _NOT_TAKEN:
+    # No keyword has an underscore, as components and ranks have; to look for the nearest one takes long.
+    if not name[:1].isupper() or not name.isalnum() or name in _NOT_TAKEN:
         return None
     try:
         tag = tags.as_tag(name)

@@ -48,6 +48,18 @@ class Layer(NamedTuple):
 Overlay = dict[int, Column | None]
 
 
+class _Loaded(NamedTuple):
+    """All edits: for the rows that are there, of others, and hashes of the SOPInstanceUIDs of new pixels of those.
+
+    `elsewhere` are the tables whose edits are stored for other rows than these tables have.
+    """
+
+    aligned: dict[Layer, Overlay]
+    aside: dict[Layer, Overlay]
+    uids: set[int]
+    elsewhere: set[Layer]
+
+
 class Overlays:
     """The edited columns of a folder.
 
@@ -68,7 +80,7 @@ class Overlays:
     def __init__(self, catalog: Catalog, base: Callable[[Layer], Frames | None]) -> None:
         self._catalog, self._base = catalog, base
         self._identities: dict[Layer, tuple[Frames, Identity, bytes]] = {}
-        self._loaded: tuple[dict[Layer, Overlay], dict[Layer, Overlay], set[int]] | None = None
+        self._loaded: _Loaded | None = None
 
     def refresh(self) -> None:
         """Lay everything out anew when it is next asked for."""
@@ -76,15 +88,15 @@ class Overlays:
 
     def aligned(self) -> dict[Layer, Overlay]:
         """Return the edited columns of every table, one code a row as it is now; None where an element is removed."""
-        return self._load()[0]
+        return self._load().aligned
 
     def aside(self) -> dict[Layer, Overlay]:
         """Return the edits of every table whose rows are not there any more, or changed outside."""
-        return self._load()[1]
+        return self._load().aside
 
     def aside_uids(self) -> set[int]:
         """Return hashes of the SOPInstanceUIDs whose new pixels are set aside with their files."""
-        return self._load()[2]
+        return self._load().uids
 
     def layers(self) -> list[Layer]:
         """Return every table that has edits, set aside or not."""
@@ -92,52 +104,44 @@ class Overlays:
 
     # -- reading
 
-    def _load(self) -> tuple[dict[Layer, Overlay], dict[Layer, Overlay], set[int]]:
+    def _load(self) -> _Loaded:
         with self._catalog.lock:
             if self._loaded is None:
                 stored: dict[Layer, Overlay] = {}
                 for kind, *parts, tag, raws, codes in self._catalog.connection.execute("SELECT * FROM edit"):
                     stored.setdefault(Layer(kind, SeriesKey(*parts)), {})[tag] = _unpacked(raws, codes)
-                aligned: dict[Layer, Overlay] = {}
-                aside: dict[Layer, Overlay] = {}
-                uids: set[int] = set()
+                loaded = _Loaded({}, {}, set(), set())
                 for layer, overlay in stored.items():
                     if layer.kind == NEW:
-                        aligned[layer] = overlay
+                        loaded.aligned[layer] = overlay
                         continue
-                    self._lay_out(layer, overlay, aligned, aside, uids)
-                self._loaded = aligned, aside, uids
+                    self._lay_out(layer, overlay, loaded)
+                self._loaded = loaded
             return self._loaded
 
-    def _lay_out(
-        self,
-        layer: Layer,
-        overlay: Overlay,
-        aligned: dict[Layer, Overlay],
-        aside: dict[Layer, Overlay],
-        uids: set[int],
-    ) -> None:
+    def _lay_out(self, layer: Layer, overlay: Overlay, loaded: _Loaded) -> None:
         """Part the edits of one table into those of rows that are there, and others."""
         base, now = self._now(layer)
         digest, there = self._stored(layer)
         if base is not None and now is not None and digest == now[1] and not _has_unedited(overlay):
-            aligned[layer] = overlay
+            loaded.aligned[layer] = overlay
             return
+        loaded.elsewhere.add(layer)
         if there is None:
             return
         source = np.empty(0, np.intp) if now is None else now[0].find(there)
         lost = np.setdiff1d(np.arange(there.rows), source)
         if base is not None:
-            aligned[layer] = _over(base, overlay, source)
-            if not aligned[layer]:
-                del aligned[layer]
+            laid = _over(base, overlay, source)
+            if laid:
+                loaded.aligned[layer] = laid
         set_aside = {tag: _edited_rows(placed(column, lost)) for tag, column in overlay.items()} if lost.size else {}
         found: Overlay = {tag: column for tag, column in set_aside.items() if column is not None}
         if found:
-            aside[layer] = found
+            loaded.aside[layer] = found
         replaced = overlay.get(REPLACED)
         if replaced is not None and lost.size:
-            uids.update(there.uid[lost[replaced.all_codes(there.rows)[lost] >= 0]].tolist())
+            loaded.uids.update(there.uid[lost[replaced.all_codes(there.rows)[lost] >= 0]].tolist())
 
     def _now(self, layer: Layer) -> tuple[Frames | None, tuple[Identity, bytes] | None]:
         """Return the table as it is, and the identity of its rows with its digest."""
@@ -159,6 +163,34 @@ class Overlays:
         return (b"", None) if row is None else (row[0], Identity.unpack(row[1]))
 
     # -- writing, in transactions of the caller's
+
+    def lay(
+        self,
+        connection: sqlite3.Connection,
+        changes: Mapping[Layer, Overlay],
+        undone: Mapping[Layer, Iterable[int]],
+    ) -> None:
+        """Stage columns and drop the edits of other tags, and know all edits then without reading them again."""
+        loaded, laid = self._loaded, {}
+        for layer in dict.fromkeys([*undone, *changes]):
+            overlay, dropped = changes.get(layer, {}), list(undone.get(layer, ()))
+            if loaded is None or layer in loaded.elsewhere:
+                self.refresh()
+                self.drop(connection, [layer], dropped)
+                self.write(connection, {layer: overlay})
+                continue
+            earlier = loaded.aligned.get(layer, {})
+            kept = {tag: column for tag, column in earlier.items() if tag not in dropped}
+            if len(kept) < len(earlier):
+                self.drop(connection, [layer], dropped)
+            if kept:  # their rows are known and stored
+                self._insert(connection, layer, overlay)
+            else:
+                self.write(connection, {layer: overlay})
+            laid[layer] = {**kept, **overlay}
+        if self._loaded is not None:
+            aligned = {layer: overlay for layer, overlay in {**self._loaded.aligned, **laid}.items() if overlay}
+            self._loaded = _Loaded(aligned, *self._loaded[1:])
 
     def write(self, connection: sqlite3.Connection, changes: Mapping[Layer, Overlay]) -> None:
         """Stage columns for the rows that tables have now, each in place of an earlier edit of the same tag."""

@@ -41,6 +41,11 @@ _STALE_PIXELS = frozenset(
         *(0x00287FE0, 0x00880200, 0x7FE00001, 0x7FE00002),  # provider, icon, offset tables
     }
 )  # fmt: skip
+# Of these, what says how the new ones are described.
+_READ = frozenset({_SAMPLES, _PHOTOMETRIC, 0x00282000, 0x00282002, _INTERCEPT, _SLOPE, _RESCALE_TYPE})
+STALE_UNREAD = _STALE_PIXELS - _READ
+"""What `replace_pixels` takes away, whatever it says."""
+
 # Philips' own scale of the stored integers.
 STALE_PRIVATE = {
     *(("Philips MR Imaging DD 001", 0x2005, element) for element in (0x0D, 0x0E)),
@@ -190,6 +195,19 @@ def replace_pixels(header: Values, module: Values) -> dict[int, tuple[str, bytes
         result[tag] = "CS", b"YES"
         result.setdefault(_MANUFACTURER, ("LO", b""))  # PS3.3 C.7.5.1, the module that padding belongs to
     return result
+
+
+def tags_of_pixels(tags: Iterable[int]) -> set[int]:
+    """Return those tags, but for `STALE_UNREAD`, that `replace_pixels` looks at or that it changes."""
+    elements: dict[int, set[int]] = {}
+    for _, group, element in (*STALE_PRIVATE, NAN_PADDING):
+        elements.setdefault(group, set()).add(element)
+    wanted = _READ | {DOSE_SCALING, _SOP_CLASS, _MANUFACTURER}
+    return {
+        tag
+        for tag in tags
+        if tag in wanted or (tag >> 16 in elements and (tag & 0xFFFF < 0x100 or tag & 0xFF in elements[tag >> 16]))
+    }
 
 
 def derived_header(

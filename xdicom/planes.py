@@ -18,6 +18,8 @@ from .geometry import FloatArray
 from .placement import PIXEL_SPACING, SLICE_SPACING, is_counted, world_coordinates
 
 Geometry = dict[int, tuple[float, ...] | None]
+# By tag what images are given, shape (n, k); NaN where it is not known.
+_Fields = dict[int, FloatArray]
 
 SLICE_LOCATION = 0x00201041
 _ROWS, _COLUMNS, _PATIENT_ORIENTATION = 0x00280010, 0x00280011, 0x00200020
@@ -55,17 +57,21 @@ def geometry_tags(
         If rows or columns have unequal steps.
     """
     placed = None if spacing is not None else planes_of(array, lead)
-    if placed is not None:
-        found = [_all_tags(placed, i) for i in range(len(rows))]
-    elif template is not None:
-        found = _adapted(array, lead, template, rows, spacing)
-    else:
-        return [{} for _ in rows]
     if template is None:
-        return found
+        return [{} for _ in rows] if placed is None else _changes(_all_tags(placed), None)
+    if placed is None and spacing is None and _stays(array, template, rows):
+        return [{} for _ in rows]
+    found = _adapted(array, lead, template, rows, spacing) if placed is None else _all_tags(placed)
     _add_slice_spacing(found, template, rows)
-    held = {tag: vectors(template, tag, width)[rows] for tag, width in _WIDTHS.items()}
-    return [_changes(own, {tag: values[i] for tag, values in held.items()}) for i, own in enumerate(found)]
+    return _changes(found, {tag: vectors(template, tag, width)[rows] for tag, width in _WIDTHS.items()})
+
+
+def _stays(array: xr.DataArray, template: Frames, rows: NDArray[np.intp]) -> bool:
+    """Say whether images are as large as their templates, one for each of these, and nothing places them elsewhere."""
+    sizes = {_ROWS: array.sizes["row"], _COLUMNS: array.sizes["column"]}
+    is_placed = any(name in array.coords for name in SLICE_DIMS)
+    is_whole = len(rows) == len(template) == len(np.unique(rows))
+    return is_whole and not is_placed and all((vectors(template, tag, 1) == size).all() for tag, size in sizes.items())
 
 
 _WIDTHS = {POSITION: 3, ORIENTATION: 6, PIXEL_SPACING: 2, SLICE_LOCATION: 1, SLICE_SPACING: 1}
@@ -170,34 +176,49 @@ def _step(array: xr.DataArray, dim: str) -> xr.Variable | None:
     return signed
 
 
-def _all_tags(planes: Planes, i: int) -> Geometry:
-    if not all(np.isfinite(part[i]).all() for part in planes):
-        return {}
-    normal = np.cross(planes.row_direction[i], planes.column_direction[i])
-    return {
-        POSITION: _numbers(planes.position[i]),
-        ORIENTATION: _numbers([*planes.row_direction[i], *planes.column_direction[i]]),
-        PIXEL_SPACING: _numbers(planes.spacing[i]),
-        SLICE_LOCATION: _numbers([planes.position[i] @ normal]),
+def _all_tags(planes: Planes) -> _Fields:
+    is_known = np.isfinite(np.concatenate(planes, axis=1)).all(axis=1, keepdims=True)
+    normals = np.cross(planes.row_direction, planes.column_direction)
+    found = {
+        POSITION: planes.position,
+        ORIENTATION: np.concatenate([planes.row_direction, planes.column_direction], axis=1),
+        PIXEL_SPACING: planes.spacing,
+        SLICE_LOCATION: _along(planes.position, normals),
     }
+    return {tag: np.where(is_known, values, np.nan) for tag, values in found.items()}
 
 
-def _numbers(values: Sequence[float] | FloatArray) -> tuple[float, ...]:
+def _along(positions: FloatArray, normals: FloatArray) -> FloatArray:
+    location: FloatArray = (positions * normals).sum(axis=1, keepdims=True)
+    return location
+
+
+def _changes(found: _Fields, held: _Fields | None) -> list[Geometry]:
+    """Return for each image what its header does not say already, or all of it; None removes an element."""
     # Adding 0.0 makes -0.0 of a flipped direction 0.0.
-    return tuple(float(value) + 0.0 for value in np.round(values, _DIGITS))
+    told = {tag: np.round(values, _DIGITS) + 0.0 for tag, values in found.items()}
+    changed = {tag: np.isfinite(values).all(axis=1) for tag, values in told.items()}
+    if held is not None:
+        for tag, values in told.items():
+            changed[tag] &= ~(np.abs(values - held[tag]) <= _TOLERANCE).all(axis=1)
+    count = len(told[POSITION])
+    geometry: list[Geometry] = [{} for _ in range(count)]
+    for row in np.flatnonzero(np.any([*changed.values()], axis=0)).tolist():
+        own: Geometry = {tag: tuple(told[tag][row].tolist()) for tag, rows in changed.items() if rows[row]}
+        geometry[row] = own if held is None else _settled(own, {tag: values[row] for tag, values in held.items()})
+    return geometry
 
 
-def _changes(own: Geometry, held: dict[int, FloatArray]) -> Geometry:
-    """Leave out what the header says already; where the orientation changes, so does what is said of it in letters."""
-    kept = {tag: values for tag, values in own.items() if values is None or not _same(values, held[tag])}
-    if SLICE_LOCATION in kept and not _left_plane(kept, held):
-        del kept[SLICE_LOCATION]
-    if ORIENTATION in kept:
-        kept[_PATIENT_ORIENTATION] = None
-    return kept
+def _settled(own: Geometry, held: _Fields) -> Geometry:
+    """Leave the slice location in the same plane; what is said of an orientation in letters goes with it."""
+    if SLICE_LOCATION in own and not _left_plane(own, held):
+        del own[SLICE_LOCATION]
+    if ORIENTATION in own:
+        own[_PATIENT_ORIENTATION] = None
+    return own
 
 
-def _left_plane(kept: Geometry, held: dict[int, FloatArray]) -> bool:
+def _left_plane(kept: Geometry, held: _Fields) -> bool:
     """Say whether an image lies in another plane than its template, which has a SliceLocation."""
     if not np.isfinite(held[SLICE_LOCATION]).all():
         return False
@@ -207,24 +228,19 @@ def _left_plane(kept: Geometry, held: dict[int, FloatArray]) -> bool:
     return bool(abs(shift @ before) > 10.0**-MM_DECIMALS or abs(abs(normal @ before) - 1) > _TOLERANCE)
 
 
-def _same(values: tuple[float, ...], held: FloatArray) -> bool:
-    return all(abs(one - other) <= _TOLERANCE for one, other in zip(values, held.tolist(), strict=True))
-
-
-def _add_slice_spacing(found: list[Geometry], template: Frames, rows: NDArray[np.intp]) -> None:
+def _add_slice_spacing(found: _Fields, template: Frames, rows: NDArray[np.intp]) -> None:
     """Say how far slices are apart, where the template says it and slices were left out or put between."""
     said = vectors(template, SLICE_SPACING, 1)[:, 0]
     held = vectors(template, POSITION, 3), vectors(template, ORIENTATION, 6)
     if not np.isfinite(said).all() or not all(np.isfinite(part).all() for part in held):
         return
-    own = [
-        np.array([geometry.get(tag) or held[i][row] for geometry, row in zip(found, rows.tolist(), strict=True)])
-        for i, tag in enumerate((POSITION, ORIENTATION))
-    ]
-    before, after = _slice_step(*held), _slice_step(*own)
-    if before and after and abs(after - before) > 10.0**-MM_DECIMALS:
-        for geometry in found:
-            geometry[SLICE_SPACING] = _numbers([after])
+    own = []
+    for tag, before in zip((POSITION, ORIENTATION), held, strict=True):
+        values = found.get(tag, before[rows])
+        own.append(np.where(np.isfinite(values).all(axis=1, keepdims=True), values, before[rows]))
+    old, new = _slice_step(*held), _slice_step(*own)
+    if old and new and abs(new - old) > 10.0**-MM_DECIMALS:
+        found[SLICE_SPACING] = np.full((len(rows), 1), new)
 
 
 def _slice_step(positions: FloatArray, orientations: FloatArray) -> float | None:
@@ -238,7 +254,7 @@ def _slice_step(positions: FloatArray, orientations: FloatArray) -> float | None
 
 def _adapted(
     array: xr.DataArray, lead: Sequence[str], template: Frames, rows: NDArray[np.intp], spacing: object
-) -> list[Geometry]:
+) -> _Fields:
     """Take the geometry of the template; keep its field of view, and follow a slice coordinate."""
     positions, orientations = vectors(template, POSITION, 3)[rows], vectors(template, ORIENTATION, 6)[rows]
     before = vectors(template, PIXEL_SPACING, 2)[rows]
@@ -253,16 +269,7 @@ def _adapted(
     along = _moved_along(array, lead, template, rows)
     if along is not None:
         moved = moved + normal * np.nan_to_num(along)[:, None]
-    found: list[Geometry] = []
-    for i in range(len(rows)):
-        own: Geometry = {}
-        if np.isfinite(after[i]).all():
-            own[PIXEL_SPACING] = _numbers(after[i])
-        if np.isfinite(moved[i]).all():
-            own[POSITION] = _numbers(moved[i])
-            own[SLICE_LOCATION] = _numbers([moved[i] @ normal[i]])
-        found.append(own)
-    return found
+    return {PIXEL_SPACING: after, POSITION: moved, SLICE_LOCATION: _along(moved, normal)}
 
 
 def _in_plane(spacing: object) -> FloatArray:

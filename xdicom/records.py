@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from . import tags
 from .conditions import matching_rows, nothing_matches
 from .display import Progress
-from .errors import EditError, RecordError, SaveError, StaleError, UnknownTagError, XdicomError
+from .errors import EditError, SaveError, StaleError, UnknownTagError, XdicomError
 from .exporting import Exporting
 from .frames import ATTRIBUTES, Frames
 from .notebook import html_of
@@ -95,9 +95,7 @@ class Record(Exporting):
 
     def _require(self) -> None:
         """Raise where the record is not there any more."""
-        if not self._store.exists(self._key):
-            kind = type(self).__name__.lower()
-            raise RecordError(f"this {kind} has no frames any more: it was moved, removed or restored")
+        self._store.require(self._key)
 
     # -- tags
 
@@ -170,7 +168,6 @@ class Record(Exporting):
 
     def _set(self, values: dict[Any, Any], vrs: dict[object, str] | None = None) -> None:
         """Stage values by name, all or none."""
-        self._require()
         found: dict[int | tags.PrivateTag, object] = {}
         setters: list[Setter] = []
         for name, value in values.items():

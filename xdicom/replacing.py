@@ -4,26 +4,28 @@ How pixels are staged is known in `derive`, which frame an image resembles in `l
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from . import tags
-from .columns import TILE, Known
-from .derive import Header, Limits, Plan, Spacing, computed, with_charset
+from .columns import TILE, Column, Known
+from .derive import Limits, Plan, Spacing, computed, with_charset
 from .dims import RANKED, SLICE_DIMS, order_frames, resolve
+from .elements import Columns, Header, header_at, overwritten, transformed
 from .errors import EditError, StackError, UnknownTagError
-from .extremes import has_extremes
+from .extremes import tell_extremes
 from .frames import Frames
 from .labelling import in_order
-from .likeness import changed_tags, nearest_rows
+from .likeness import Changes, changed_tags, nearest_rows
+from .modules import CHARSET
 from .naming import new_uid
-from .overlay import overlaid
-from .pixelmodule import replace_pixels, wants_zero_intercept
+from .overlay import has_text_beyond_ascii, overlaid
+from .pixelmodule import STALE_UNREAD, replace_pixels, tags_of_pixels, wants_zero_intercept
 from .planes import encoded_geometry, geometry_tags, per_image
-from .rows import row_headers
+from .rows import row_columns
 from .scan import SeriesKey
 from .stack import stack
 from .staging import Progress
@@ -225,25 +227,26 @@ def plan_of(images: Frames, array: xr.DataArray, lead: Sequence[str], rows: Rows
     sources = np.where(is_new, nearest_rows(array, lead, images), rows) if is_new.any() else rows
     changes = changed_tags(array, lead, images, sources)
     geometry = geometry_tags(array, lead, images, sources, spacing)
-    numbers = _numbers(images, is_new)
-    headers = row_headers(images.take(sources))
+    numbers = _numbers(images, is_new) if is_new.any() else []
+    held = row_columns(images.take(sources))
+    own: list[Changes] = [{**one, **encoded_geometry(other)} for one, other in zip(changes, geometry, strict=True)]
+    for row in np.flatnonzero(is_new).tolist():
+        own[row] |= {tag: raw for tag, raw in changes[row].items() if tag == _SLICE_LOCATION}
+        own[row] |= {_INSTANCE: ("UI", new_uid().encode()), _NUMBER: ("IS", str(numbers[row]).encode())}
+    location = {tag: column for tag, column in held.items() if tag == _SLICE_LOCATION}
+    for row in np.flatnonzero(~is_new).tolist():
+        if _SLICE_LOCATION in own[row]:
+            _keep_location(header_at(location, row), own[row])
+    kept = {tag: column for tag, column in held.items() if tag not in STALE_UNREAD}
 
-    def build(module: Header) -> list[Header]:
-        made = []
-        for i, header in enumerate(headers):
-            own = {**changes[i], **encoded_geometry(geometry[i])}
-            if is_new[i]:
-                own |= {tag: raw for tag, raw in changes[i].items() if tag == _SLICE_LOCATION}
-                own |= {_INSTANCE: ("UI", new_uid().encode()), _NUMBER: ("IS", str(numbers[i]).encode())}
-            else:
-                _keep_location(header, own)
-            made.append(_changed(replace_pixels(header, module), own))
-        return made
+    def build(module: Header) -> dict[int, Column]:
+        replaced = transformed(kept, tags_of_pixels(kept), lambda header: replace_pixels(header, module))
+        return _laid_over(replaced, own)
 
-    return Plan(build, wants_zero_intercept(headers[0]), [has_extremes(header) for header in headers])
+    return Plan(build, wants_zero_intercept(header_at(held, 0)), tell_extremes(held, len(rows)))
 
 
-def _keep_location(header: Header, own: dict[int, Known | None]) -> None:
+def _keep_location(header: Header, own: Changes) -> None:
     """Leave a SliceLocation that an array has rounded as it stands."""
     before, after = header.get(_SLICE_LOCATION), own.get(_SLICE_LOCATION)
     if before and after:
@@ -252,9 +255,20 @@ def _keep_location(header: Header, own: dict[int, Known | None]) -> None:
             del own[_SLICE_LOCATION]
 
 
-def _changed(header: Header, own: Mapping[int, tuple[str, bytes] | None]) -> Header:
-    kept = {tag: raw for tag, raw in header.items() if own.get(tag, raw) is not None}
-    return overlaid(kept, with_charset({tag: raw for tag, raw in own.items() if raw is not None}))
+def _laid_over(columns: Columns, own: Sequence[Changes]) -> dict[int, Column]:
+    """Return columns with what is each image's own laid over, all text readable in the character set of its image."""
+    cells: dict[int, dict[int, Known | None]] = {}
+    for row, changes in enumerate(own):
+        if not changes:
+            continue
+        laid = {tag: raw for tag, raw in changes.items() if raw is not None}
+        if has_text_beyond_ascii(laid):
+            header = {tag: raw for tag, raw in header_at(columns, row).items() if tag not in changes or tag in laid}
+            both = overlaid(header, with_charset(laid))
+            laid = {tag: both[tag] for tag in (*laid, CHARSET) if tag in both}
+        for tag, raw in {**changes, **laid}.items():
+            cells.setdefault(tag, {})[row] = raw
+    return overwritten(columns, cells, len(own))
 
 
 def _numbers(images: Frames, is_new: NDArray[np.bool_]) -> list[int]:

@@ -7,7 +7,8 @@ import numpy as np
 import xarray as xr
 
 from .archived import Header, as_template, headers_of, shared_header
-from .derive import Limits, Plan, computed, fill_series
+from .columns import Column
+from .derive import Limits, Plan, computed, fill_series, header_columns
 from .errors import EditError
 from .frames import Frames
 from .labelling import in_order
@@ -122,16 +123,12 @@ def _new_key(header: Header) -> SeriesKey:
 
 def _with_windows(plan: Plan, headers: list[Header]) -> Plan:
     """Keep the windows that images had: they are about real-world values, which are what an array holds."""
+    windows = header_columns([{tag: header[tag] for tag in _WINDOW if tag in header} for header in headers])
 
-    def build(module: Header) -> list[Header]:
-        made = plan.headers(module)
-        return [
-            {tag: raw for tag, raw in header.items() if tag not in _WINDOW}
-            | {tag: before[tag] for tag in _WINDOW if tag in before}
-            for header, before in zip(made, headers, strict=True)
-        ]
+    def build(module: Header) -> dict[int, Column]:
+        return {tag: column for tag, column in plan.columns(module).items() if tag not in _WINDOW} | windows
 
-    return plan._replace(headers=build, scale=_scale_of(headers))
+    return plan._replace(columns=build, scale=_scale_of(headers))
 
 
 def _scale_of(headers: list[Header]) -> tuple[str, str] | None:

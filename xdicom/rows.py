@@ -10,16 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .columns import ENCODING, STAGED, Known
-from .explicit import explicit_values
+from .columns import ENCODING, STAGED, Column, Known
+from .elements import Header, explicit_columns, headers_of
 from .frames import Frames
 from .groups import FRAME_GROUPS, SHARED_GROUPS
 from .instance import INSTANCE_UID
 from .naming import Instance
 from .scan import SeriesKey
 from .writer import Block, check_pixel_module
-
-Header = dict[int, Known]
 
 _AHEAD_BYTES = 2 << 20
 _STUDY_DATE, _STUDY_DESCRIPTION, _PATIENT_ID = 0x00080020, 0x00081030, 0x00100020
@@ -32,24 +30,19 @@ def row_headers(frames: Frames) -> list[Header]:
 
     Left out are group 2, pseudo-tags and functional groups, whose elements are among those of their row.
     """
-    headers: list[Header] = [{} for _ in range(len(frames))]
+    return headers_of(row_columns(frames), len(frames))
+
+
+def row_columns(frames: Frames) -> dict[int, Column]:
+    """Return the elements of all rows, those of `row_headers`, column by column."""
+    columns = {}
     for tag in frames.tags():
         if tag >> 16 == 2 or tag in (SHARED_GROUPS, FRAME_GROUPS):
             continue
         raws, codes = frames.raw_values(tag)
-        for header, code in zip(headers, codes.tolist(), strict=True):
-            if code >= 0:
-                header[tag] = raws[code]
-    return [in_explicit_vr(header) for header in headers]
-
-
-def in_explicit_vr(header: Header) -> Header:
-    """Return elements in explicit VR, of which those without a VR come from implicit VR."""
-    if all(vr for vr, _ in header.values()):
-        return explicit_values(header, implicit=False)
-    added = {tag: value for tag, value in header.items() if value[0] == "SQ"}
-    others = {tag: value for tag, value in header.items() if tag not in added}
-    return explicit_values(others, implicit=True) | explicit_values(added, implicit=False)
+        if raws:
+            columns[tag] = Column(raws, None if frames.columns[tag].codes is None and len(raws) == 1 else codes)
+    return explicit_columns(columns)
 
 
 def instances_of(frames: Frames, key: SeriesKey) -> Iterator[tuple[int, Instance]]:

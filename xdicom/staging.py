@@ -4,16 +4,20 @@ Each frame is then a native little-endian image inside a chunk file. What it is 
 """
 
 import json
+import math
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dask
 import dask.array as da
+import dask.threaded
 import numpy as np
 from dask.callbacks import Callback
 from numpy.typing import NDArray
@@ -24,9 +28,11 @@ from .source import Stamp
 from .writer import flush_directory
 
 Progress = Callable[[int, int], None]
-_CHUNK_BYTES = 32 << 20
+_CHUNK_BYTES = 16 << 20
+_RUN_BYTES = 4 << 20  # what stays in the cache of a core while it is laid out, measured and written
 _SAMPLE = 4096
-_ROWS_AT_ONCE = 4
+_LINES_AT_ONCE = 8192
+_WORD = np.dtype(np.uint64)
 
 
 @dataclass(frozen=True)
@@ -157,28 +163,24 @@ def discard(folder: Path) -> None:
 def _write_blocks(
     blocks: da.Array, folder: Path, chunk: tuple[int, ...], frame_ndim: int, progress: Progress | None
 ) -> NDArray[np.object_]:
-    """Write every block and flush their folders; return what `_write_block` says of each, in C order."""
+    """Write every block and flush their folder; return what `_write_block` says of each, in C order."""
     grid = blocks.numblocks
-    parts = list(_chunk_folders(folder, grid))
-    for part in parts:  # all before any block: parallel writers would race to make them
-        make_private(part)
     one_each = tuple((1,) * count for count in grid)
     options = {"folder": os.fspath(folder), "chunk": chunk, "frame_ndim": frame_ndim}
     results = da.map_blocks(  # type: ignore[no-untyped-call]
         _write_block, blocks, **options, dtype=object, chunks=one_each, meta=_META
     )
     with _TaskProgress(progress) if progress else nullcontext():
-        found: NDArray[np.object_] = np.asarray(results.compute()).reshape(-1)
-    for part in (*parts, folder, folder.parent):
+        found: NDArray[np.object_] = np.asarray(results.compute(**_scheduler())).reshape(-1)
+    for part in (folder, folder.parent):
         flush_directory(part)
     return found
 
 
-def _chunk_folders(folder: Path, grid: Sequence[int]) -> Iterator[Path]:
-    """Yield the folders of chunk files "c/0/0/0" in a grid, outermost first."""
-    for depth in range(len(grid)):
-        for index in np.ndindex(*grid[:depth]):
-            yield folder / "c" / Path(*map(str, index))
+def _scheduler() -> dict[str, Any]:
+    """Name the threads of this process where there is no other scheduler; dask would look for one, for 0.2 s."""
+    is_chosen = "distributed" in sys.modules or any(dask.config.get(name, None) for name in ("scheduler", "get"))
+    return {} if is_chosen else {"scheduler": dask.threaded.get}
 
 
 _META = np.empty(0, object)
@@ -197,16 +199,21 @@ class _TaskProgress(Callback):
 
 
 def chunk_shape(shape: Sequence[int], itemsize: int, frame_ndim: int) -> tuple[int, ...]:
-    """Return chunks of whole frames, about 32 MB, the fastest dims whole first."""
+    """Return chunks of whole frames, about 16 MB, the fastest dims whole first."""
     if 0 in shape:
         raise EditError(f"an array of shape {tuple(shape)} has no images")
     lead, frame = shape[: len(shape) - frame_ndim], shape[len(shape) - frame_ndim :]
-    left = max(1, _CHUNK_BYTES // (int(np.prod(frame)) * itemsize))
-    chunk = []
+    return (*_fastest_whole(lead, _CHUNK_BYTES // (math.prod(frame) * itemsize)), *frame)
+
+
+def _fastest_whole(lead: Sequence[int], count: int) -> tuple[int, ...]:
+    """Return the sizes of a part of about `count` frames that are one after the other in C order, at least one."""
+    part = []
+    left = max(1, count)
     for size in reversed(lead):
-        chunk.append(min(size, left))
+        part.append(min(size, left))
         left = max(1, left // size)
-    return (*reversed(chunk), *frame)
+    return tuple(reversed(part))
 
 
 def _staged_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -225,7 +232,7 @@ def _write_metadata(folder: Path, shape: Sequence[int], chunk: Sequence[int], dt
         "shape": list(shape),
         "data_type": dtype.name,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk)}},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
         "fill_value": 0 if dtype.kind != "f" else 0.0,
         "codecs": [{"name": "bytes", "configuration": {"endian": "little"} if dtype.itemsize > 1 else {}}],
         "attributes": {},
@@ -233,17 +240,31 @@ def _write_metadata(folder: Path, shape: Sequence[int], chunk: Sequence[int], dt
     _write_flushed(folder / "zarr.json", json.dumps(metadata).encode())
 
 
-def _write_flushed(path: Path, content: bytes | memoryview) -> Stamp:
+def _write_flushed(path: Path, content: bytes) -> None:
+    with _private_file(path) as descriptor:
+        _write_at(descriptor, 0, memoryview(content))
+        os.fsync(descriptor)
+
+
+@contextmanager
+def _private_file(path: Path) -> Iterator[int]:
+    """Open a new file that only its owner may read."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
     try:
         path.chmod(0o600)
-        view = memoryview(content)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        os.fsync(descriptor)
-        return Stamp.of(os.fstat(descriptor))
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _write_at(descriptor: int, offset: int, content: memoryview) -> None:
+    os.lseek(descriptor, offset, os.SEEK_SET)
+    view = content
+    while view:
+        view = view[os.write(descriptor, view) :]
+    if hasattr(os, "posix_fadvise"):
+        # Linux begins at once to write what is said to be needed no more, and a flush has less to wait for.
+        os.posix_fadvise(descriptor, offset, len(content), os.POSIX_FADV_DONTNEED)
 
 
 def _write_block(
@@ -254,30 +275,82 @@ def _write_block(
     block_id: tuple[int, ...] = (),
 ) -> NDArray[np.object_]:
     """Write one block as a whole chunk; return its path, stamp, extent, a sample of its values, and those of frames."""
-    path = Path(folder, "c", *map(str, block_id))
-    block = _in_order(block)
-    whole = block
-    if block.shape != chunk:
-        whole = np.zeros(chunk, block.dtype)
-        whole[tuple(slice(size) for size in block.shape)] = block
-    stamp = _write_flushed(path, memoryview(whole.reshape(-1)).cast("B"))
-    flat = block.reshape(-1)
-    sample = flat[:: max(1, flat.size // _SAMPLE)]
+    path = Path(folder, ".".join(["c", *map(str, block_id)]))
+    block = np.asarray(block)
+    lead = block.shape[: block.ndim - frame_ndim]
+    frame_size = math.prod(block.shape[len(lead) :])
+    step = max(1, block.size // _SAMPLE)
+    extent, sample = Extent(), []
+    extremes = np.empty((2, math.prod(lead)))
+    with _private_file(path) as descriptor:
+        for first, place, run in _runs(block, chunk, frame_ndim):
+            _write_at(descriptor, place * frame_size * block.itemsize, memoryview(run.reshape(-1)).cast("B"))
+            sample.append(run.reshape(-1)[-first * frame_size % step :: step].copy())
+            found = run.reshape(-1, frame_size)
+            low, high = found.min(axis=1), found.max(axis=1)
+            extremes[:, first : first + len(found)] = low, high
+            extent |= Extent.of(run) if run.dtype.kind == "f" else Extent.of(np.stack([low, high]))
+        if block.shape != chunk:
+            os.ftruncate(descriptor, math.prod(chunk) * block.itemsize)  # what the block lacks of the chunk is 0
+        os.fsync(descriptor)
+        stamp = Stamp.of(os.fstat(descriptor))
     result = np.empty((1,) * block.ndim, object)
-    axes = tuple(range(block.ndim - frame_ndim, block.ndim))
-    extremes = block.min(axes), block.max(axes)
-    result[(0,) * block.ndim] = (os.fspath(path), stamp, Extent.of(block), np.array(sample), extremes)
+    told = os.fspath(path), stamp, extent, np.concatenate(sample), extremes.reshape(2, *lead)
+    result[(0,) * block.ndim] = told
     return result
 
 
-def _in_order(block: NDArray[Any]) -> NDArray[Any]:
-    """Return an array in C order, with a copy of few rows at a time: of (x, y, n) that is twice as fast as at once."""
-    if block.flags.c_contiguous or block.ndim < 2:
-        return np.ascontiguousarray(block)
-    laid = np.empty(block.shape, block.dtype)
-    for row in range(0, block.shape[1], _ROWS_AT_ONCE):
-        laid[:, row : row + _ROWS_AT_ONCE] = block[:, row : row + _ROWS_AT_ONCE]
+def _runs(block: NDArray[Any], chunk: Sequence[int], frame_ndim: int) -> Iterator[tuple[int, int, NDArray[Any]]]:
+    """Yield a block as few frames at a time, in C order; each time in the same memory, unless the block is so already.
+
+    With each come the number of its first frame in the block, and that in the chunk.
+    """
+    lead, frame = block.shape[: block.ndim - frame_ndim], block.shape[block.ndim - frame_ndim :]
+    whole = tuple(chunk[: len(lead)])
+    count = _RUN_BYTES // (math.prod(frame) * block.itemsize)
+    # Beyond the last leading dim, frames follow each other in the file only where the block is as long as the chunk.
+    is_dense = lead[1:] == whole[1:]
+    part = _fastest_whole(lead, count) if is_dense else _fastest_whole((1,) * (len(lead) - 1) + lead[-1:], count)
+    memory = None if block.flags.c_contiguous else np.empty(2 * math.prod((*part, *frame)), block.dtype)
+    for index in np.ndindex(*(-(-size // length) for size, length in zip(lead, part, strict=True))):
+        start = tuple(i * length for i, length in zip(index, part, strict=True))
+        run = block[tuple(slice(i, i + length) for i, length in zip(start, part, strict=True))]
+        first, place = (int(np.ravel_multi_index(start, shape)) if start else 0 for shape in (lead, whole))
+        yield first, place, run if memory is None else _in_order(run, memory, frame_ndim)
+
+
+def _in_order(run: NDArray[Any], memory: NDArray[Any], frame_ndim: int) -> NDArray[Any]:
+    """Lay frames out in C order, in memory for twice their size.
+
+    Where the values of neighbouring frames are neighbours, as in (x, y, n), several are moved at once and parted then.
+    """
+    laid = memory[: run.size].reshape(run.shape)
+    along = run.ndim - frame_ndim - 1
+    together = _WORD.itemsize // run.itemsize
+    count = run.shape[along] // together * together if along >= 0 and run.strides[along] == run.itemsize else 0
+    if together < 2 or not count:
+        _copy_by_parts(run, laid, frame_ndim)
+        return laid
+    before = (slice(None),) * along
+    bundles = np.moveaxis(run[(*before, slice(count))], along, -1).view(_WORD)
+    bundles = np.moveaxis(bundles, -1, along)
+    moved = memory[run.size : run.size + bundles.size * together].view(_WORD).reshape(bundles.shape)
+    _copy_by_parts(bundles, moved, frame_ndim)
+    parted = moved.view(run.dtype).reshape(*moved.shape, together)
+    for i in range(together):
+        laid[(*before, slice(i, count, together))] = parted[..., i]
+    laid[(*before, slice(count, None))] = run[(*before, slice(count, None))]
     return laid
+
+
+def _copy_by_parts(run: NDArray[Any], laid: NDArray[Any], frame_ndim: int) -> None:
+    """Copy frames, a part of each at a time: those of (x, y, n) come twice as fast as all at once."""
+    first = run.ndim - frame_ndim
+    axis = first + int(np.argmax(np.abs(run.strides[first:])))
+    length = max(1, _LINES_AT_ONCE * run.shape[axis] // math.prod(run.shape[first:]))
+    for start in range(0, run.shape[axis], length):
+        part = (slice(None),) * axis + (slice(start, start + length),)
+        laid[part] = run[part]
 
 
 def _places(

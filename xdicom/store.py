@@ -8,7 +8,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from .access import Access, seeing_one_state, writing_alone
 from .catalog import Problem
 from .changes import Change, changes_of, problems_of
-from .columns import Column, Known, Raw
+from .columns import Column, Known
 from .editing import check_instances, displaced, tied, warn_of_pixels
 from .edits import GONE, NEW, REMOVED, REPLACED, SAVED, TOKEN, Layer, Overlay
-from .errors import EditError, LockedError, SaveError
+from .errors import EditError, LockedError, RecordError, SaveError
 from .frames import Files, Frames
 from .imagery import image_rows
 from .instance import INSTANCE_UID
-from .layers import hidden_rows
+from .layers import also_hiding, hidden_rows, hiding
 from .naming import Instance, Paths
 from .rows import instances_of
 from .scan import SeriesKey
@@ -34,17 +34,6 @@ from .works import new_files, works_of
 
 _STUDY_DATE, _STUDY_TIME, _SERIES_NUMBER = 0x00080020, 0x00080030, 0x00200011
 LEVELS = ("database", "patient", "study", "series")
-
-
-def _marked(rows: NDArray[np.bool_], token: Raw) -> Column:
-    """Return the pseudo-column that marks some rows."""
-    return Column([token], np.where(rows, 0, -1).astype(np.int32))
-
-
-def _also_marked(column: Column | None, rows: NDArray[np.bool_]) -> Column:
-    """Return the pseudo-column that marks some more rows, for good."""
-    values, codes = ([], np.full(len(rows), -1)) if column is None else (column.values, column.all_codes(len(rows)))
-    return Column([*values, GONE], np.where(rows, len(values), codes).astype(np.int32))
 
 
 class Store(Access):
@@ -109,7 +98,18 @@ class Store(Access):
     @seeing_one_state
     def exists(self, key: tuple[str, ...]) -> bool:
         """Say whether a record is there."""
-        return not key or bool(self.keys(key, placeholders=True))
+        return not key or any(each[: len(key)] == key for each in self.layers.by_key())
+
+    def require(self, key: tuple[str, ...]) -> None:
+        """Raise where a record is not there any more.
+
+        Raises
+        ------
+        RecordError
+            If there is none.
+        """
+        if not self.exists(key):
+            raise _absent(key)
 
     def _sort_key(self, key: SeriesKey) -> tuple[object, ...]:
         found = self._order.get(key)
@@ -197,7 +197,7 @@ class Store(Access):
     def replace(self, key: SeriesKey, frames: Frames) -> None:
         """Stage frames in the place of all images of a series; those with a known SOPInstanceUID keep their file."""
         self._make_way(key)
-        fresh, token = set(frames.unique(INSTANCE_UID)), ("", uuid.uuid4().bytes)
+        fresh, token = set(frames.column(INSTANCE_UID)[0]), ("", uuid.uuid4().bytes)
         hidden: dict[Layer, Overlay] = {}
         instead, kept = [], []
         here = self.layers.by_key().get(key, [])
@@ -212,17 +212,17 @@ class Store(Access):
                 stays = np.array([*(uid in fresh for uid in values), False], bool)[codes]
                 is_image = np.isin(np.arange(len(base)), image_rows(base))
                 pseudo = {REPLACED: stays, REMOVED: is_image & ~stays}
-                hidden[layer] = {tag: _marked(rows, token) for tag, rows in pseudo.items()}
+                hidden[layer] = {tag: hiding(rows, token) for tag, rows in pseudo.items()}
         marked = frames.with_columns({TOKEN: Column([token])})
         self.edits.stage_frames(key, Frames.concat([*kept, marked]), hidden, instead)
         self._refresh()
 
-    @writing_alone
     def move(self, prefix: tuple[str, ...], columns: Callable[[Frames], Overlay]) -> tuple[str, ...]:
         """Lay columns over every table under a record, such as those of another study; return the record's new key."""
-        layers = self.layers.under(prefix)
-        self._lay(layers, columns)
-        return self._key_now(layers, prefix)
+        with self.together():
+            layers = self.layers.under(prefix)
+            self._lay(layers, columns)
+            return self._key_now(layers, prefix)
 
     def _lay(self, layers: Iterable[Layer], columns: Callable[[Frames], Overlay]) -> None:
         """Lay columns over tables; what a table says already is no edit, and ends an earlier one."""
@@ -232,23 +232,25 @@ class Store(Access):
             table, base = self.layers.table(layer), self.layers.base(layer)
             if table is None or base is None:
                 continue
-            hidden = hidden_rows(base, self.edits.overlays().get(layer, {}))
-            overlay = {tag: spread(column, hidden) for tag, column in columns(table).items()}
+            overlay = columns(table)
+            if len(table) < len(base):
+                hidden = hidden_rows(base, self.edits.overlays().get(layer, {}))
+                overlay = {tag: spread(column, hidden) for tag, column in overlay.items()}
             same = [tag for tag, column in overlay.items() if leaves(base, tag, column)]
             undone[layer] = same + displaced(table, overlay)
             changes[layer] = {tag: column for tag, column in overlay.items() if tag not in same}
         warn_of_pixels(changes.values())
         self.edits.set_columns(changes, undone)
-        self._refresh()
+        self._order.clear()
+        self.layers.relaid(changes)
 
     def _key_now(self, layers: Iterable[Layer], prefix: tuple[str, ...]) -> tuple[str, ...]:
         """Return the key of a record that had some tables when its key was `prefix`."""
-        now = {layer: key for key, found in self.layers.by_key().items() for layer in found}
-        return next((now[layer][: len(prefix)] for layer in layers if layer in now), prefix)
+        keys = (self.layers.key_of(layer) for layer in layers)
+        return next((key[: len(prefix)] for key in keys if key is not None), prefix)
 
     # -- edits
 
-    @writing_alone
     def set_values(
         self,
         prefix: tuple[str, ...],
@@ -278,12 +280,19 @@ class Store(Access):
         ------
         EditError, TagValueError
             If an element cannot be set, or its VR cannot hold the value; nothing is staged then.
+        RecordError
+            If the record is not there any more.
         """
-        layers = self.layers.under(prefix)
-        tables = [table for layer in layers if (table := self.layers.table(layer)) is not None]
-        check_instances(tables, values)
-        self._lay(layers, partial(overlay_for, values=values, vrs=vrs, setters=setters))
-        return self._key_now(layers, prefix)
+        if not self.lock.held:
+            self.require(prefix)
+        with self.together():
+            layers = self.layers.under(prefix)
+            if prefix and not layers:
+                raise _absent(prefix)
+            tables = [table for layer in layers if (table := self.layers.table(layer)) is not None]
+            check_instances(tables, values)
+            self._lay(layers, partial(overlay_for, values=values, vrs=vrs, setters=setters))
+            return self._key_now(layers, prefix)
 
     @writing_alone
     def restore(self, prefix: tuple[str, ...], wanted: Collection[int] | None = None) -> tuple[str, ...]:
@@ -330,7 +339,7 @@ class Store(Access):
         works = list(works_of(self.layers, layers, self.edits.overlays()))
         images = {layer: table for layer in layers if (table := self._staged_images(layer)) is not None}
         if images:
-            paths, replaced = Paths(self._paths_there()), self._replaced(layers)
+            paths, replaced = cache(lambda: Paths(self._paths_there())), self._replaced(layers)
             for layer, table in images.items():
                 works += new_files(table, now[layer], paths, replaced)
         edits = self.edits.overlays()
@@ -341,7 +350,9 @@ class Store(Access):
         fulfilled = [layer for layer in empty if self._is_fulfilled(now[layer], written)]
         try:
             if works or edited or fulfilled:
+                self._is_saving = True
                 self.journal.save(works, [*edited, *fulfilled], progress)
+                self._is_saving = False
         finally:
             self._refresh()
         self.catalog.truncate_log()
@@ -399,7 +410,9 @@ class Store(Access):
         staged = [layer for layer in layers if layer.kind == NEW]
         saved = [*(layer for layer in layers if layer.kind == SAVED), *self.layers.giving_way_to(staged)]
         gone: Overlay = {REMOVED: Column([GONE])}
-        self.edits.set_columns(dict.fromkeys(saved, gone), dict.fromkeys(saved, (REPLACED,)), staged)
+        with self.together():
+            self.edits.set_columns(dict.fromkeys(saved, gone), dict.fromkeys(saved, (REPLACED,)))
+            self.edits.forget(staged)
         self._refresh()
 
     @writing_alone
@@ -433,7 +446,7 @@ class Store(Access):
                 overlay = self.edits.overlays().get(layer, {})
                 going = np.zeros(len(base), bool)
                 going[~hidden_rows(base, overlay)] = rows
-                changes[layer] = {REMOVED: _also_marked(overlay.get(REMOVED), going)}
+                changes[layer] = {REMOVED: also_hiding(overlay.get(REMOVED), going)}
             elif rows.any():
                 dropped |= set(table.take(np.flatnonzero(rows)).unique(INSTANCE_UID))
                 rest = table.take(np.flatnonzero(~rows))
@@ -444,7 +457,8 @@ class Store(Access):
                     gone.append(layer)
         changes |= self._removed_for_good([*fewer, *gone], dropped)
         with self.together():
-            self.edits.set_columns(changes, {}, gone)
+            self.edits.set_columns(changes, {})
+            self.edits.forget(gone)
             self.edits.settle_keys(fewer)
         self._refresh()
         return count
@@ -460,13 +474,17 @@ class Store(Access):
                 going = np.array([*(uid in uids for uid in values), False], bool)[codes]
                 going &= hidden_rows(base, overlay, (REPLACED,))
                 stays = Column(replaced.values, np.where(going, -1, replaced.all_codes(len(base))).astype(np.int32))
-                changes[layer] = {REPLACED: stays, REMOVED: _also_marked(overlay.get(REMOVED), going)}
+                changes[layer] = {REPLACED: stays, REMOVED: also_hiding(overlay.get(REMOVED), going)}
         return changes
 
     @seeing_one_state
     def status(self, prefix: tuple[str, ...]) -> list[Change]:
         """Return what is staged under a record."""
         return changes_of(self.layers, self.layers.ever_under(prefix), self.edits.overlays(), self.edits.aside())
+
+
+def _absent(key: tuple[str, ...]) -> RecordError:
+    return RecordError(f"this {LEVELS[len(key)]} has no frames any more: it was moved, removed or restored")
 
 
 def _first(frames: Frames | None, tag: int) -> object:

@@ -3,6 +3,7 @@
 How files get into place is known in `journal`, how one is put together in `splice` and `writer`.
 """
 
+import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -12,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .charsets import decode_text
-from .columns import Known
+from .columns import Column, Known
 from .copying import changed_blocks
 from .edits import NEW, REMOVED, REPLACED, Layer, Overlay
+from .elements import differences, headers_of, values_at
 from .errors import BrokenFileError, SaveError
 from .frames import CHARSET, Frames
 from .groups import FRAME_GROUPS, SHARED_GROUPS
@@ -27,7 +29,7 @@ from .layouts import Layouts
 from .naming import Paths, new_uid
 from .pixelmodule import STALE_PRIVATE
 from .placing import placed
-from .rows import StoredPixels, instances_of, row_headers, staged_rows
+from .rows import StoredPixels, instances_of, row_columns, staged_rows
 from .scan import SeriesKey
 from .source import Source, Stamp
 from .splice import NewPixels, spliced
@@ -37,7 +39,7 @@ from .writer import Block, file_blocks
 Rows = NDArray[np.intp]
 
 TEXT_VRS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
-_ALLOCATED = 0x00280100
+_IMAGE, _ALLOCATED = 0x0028, 0x00280100
 # Files of at most so many bytes are read at once.
 _SMALL = 1 << 20
 # Real-world value mapping, which is of the pixels that were there.
@@ -195,7 +197,7 @@ def _check_text(header: Header, changes: Mapping[int, Known | None]) -> None:
 
 
 def new_files(
-    frames: Frames, key: SeriesKey, paths: Paths, replaced: Mapping[str, tuple[Frames, int]]
+    frames: Frames, key: SeriesKey, paths: Callable[[], Paths], replaced: Mapping[str, tuple[Frames, int]]
 ) -> Iterator[Work]:
     """Yield what must be written for the staged images of a series.
 
@@ -206,92 +208,120 @@ def new_files(
     key
         Of the series.
     paths
-        Gives the paths of new files.
+        Returns what gives the paths of new files; asked for where there are some.
     replaced
         By SOPInstanceUID the saved rows whose files get new pixels.
     """
-    headers, is_new, pixels = row_headers(frames), staged_rows(frames), StoredPixels(frames)
-    groups = _rows_by(frames.column(INSTANCE_UID)[1], frames.number)
-    done, layouts, saved = set(), Layouts(), _Saved()
-    for row, instance in instances_of(frames, key):
-        if instance.sop_uid in replaced:
-            if instance.sop_uid not in done:  # frames of one instance may be staged in several chunk files
-                rows = groups[int(frames.column(INSTANCE_UID)[1][row])]
-                images = _NewImages([headers[i] for i in rows], frames.number[rows].tolist(), rows, pixels)
-                work = _with_new_pixels(images, saved.file_of(*replaced[instance.sop_uid]), layouts)
-                yield work._replace(instance=instance.sop_uid)
-            done.add(instance.sop_uid)
-            continue
-        place = os.fsencode(paths.path(instance))
-        rows = groups[int(frames.column(INSTANCE_UID)[1][row])]
-        if is_new[row] and len(rows) > 1:
-            raise SaveError(
-                "an enhanced image was copied while its own new pixels were not saved: save that series first"
-            )
-        content = _image(pixels, row, headers[row]) if is_new[row] else partial(changed_blocks, frames.take(rows))
-        yield Work("create", place, Stamp(-1, -1, -1), content, instance.sop_uid)
+    uids, codes = frames.column(INSTANCE_UID)
+    groups = _rows_by(codes, frames.number)
+    images = _NewImages(frames, row_columns(frames), StoredPixels(frames))
+    # Frames of one instance may be staged in several chunk files.
+    found = {uid: rows for code, rows in groups.items() if (uid := str(uids[code]) if code >= 0 else "") in replaced}
+    by_table: dict[int, dict[str, Rows]] = {}
+    for uid, rows in found.items():
+        by_table.setdefault(id(replaced[uid][0]), {})[uid] = rows
+    for part in by_table.values():
+        base = replaced[next(iter(part))][0]
+        yield from _with_new_pixels(images, part, base, [replaced[uid][1] for uid in part])
+    others = np.setdiff1d(np.arange(len(frames)), np.concatenate([np.zeros(0, np.intp), *found.values()]))
+    if others.size:
+        yield from _added(images, others, groups, key, paths())
 
 
 def _rows_by(codes: NDArray[np.integer], number: NDArray[np.integer]) -> dict[int, Rows]:
     """Return the rows of each code, by frame number."""
     order = np.lexsort((number, codes))
-    parts = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
-    return {int(codes[part[0]]): part for part in parts}
+    bounds = [0, *(np.flatnonzero(np.diff(codes[order])) + 1).tolist(), len(order)]
+    parts = [order[start:stop] for start, stop in itertools.pairwise(bounds)]
+    return {int(codes[part[0]]): part for part in parts if part.size}
 
 
 class _NewImages(NamedTuple):
-    """The staged frames of one file: their headers, frame numbers and rows, and the pixels of rows."""
+    """The staged frames of a series: their table, their elements in explicit VR, and their pixels."""
 
-    headers: Sequence[dict[int, Known]]
-    numbers: Sequence[int]
-    rows: Rows
+    frames: Frames
+    columns: Mapping[int, Column]
     pixels: StoredPixels
 
-    def blocks(self) -> Iterator[Block]:
-        return (self.pixels.read(int(row), header) for row, header in zip(self.rows, self.headers, strict=True))
+    def blocks(self, rows: Sequence[int], described: Sequence[Mapping[int, Known]]) -> Iterator[Block]:
+        return (self.pixels.read(row, described[row]) for row in rows)
 
 
-class _OldFile(NamedTuple):
-    """One saved file: absolute and relative path, stamp, and the headers of its frames."""
+def _with_new_pixels(
+    images: _NewImages, instances: Mapping[str, Rows], base: Frames, places: Sequence[int]
+) -> Iterator[Work]:
+    """Yield the replacements of files whose pixels and what describes them are new.
 
-    full: bytes
-    path: bytes
-    stamp: Stamp
-    headers: Sequence[dict[int, Known]]
+    Parameters
+    ----------
+    images
+        The frames of a series.
+    instances
+        Rows by SOPInstanceUID, each in the order of their numbers.
+    base
+        The table of saved frames.
+    places
+        For each instance a row in it.
+    """
+    files, layouts = _rows_by(base.file, base.number), Layouts()
+    there = [files[int(base.file[place])] for place in places]
+    new, old, keep = [], [], []
+    for rows, held in zip(instances.values(), there, strict=True):
+        numbers = images.frames.number[rows].tolist() if len(rows) < len(held) else None
+        before = held if numbers is None else held[numbers]
+        if len(rows) > len(before):
+            name = os.fsdecode(_file_of(base, int(held[0]))[0])
+            raise SaveError(
+                f"{len(rows)} new images have the SOPInstanceUID of {name!r}, which holds {len(before)}: "
+                "give each its own, or restore() drops the edits"
+            )
+        new.append(rows)
+        old.append(before)
+        keep.append(numbers)
+    changes = _changes_of(images.columns, row_columns(base), new, old)
+    described = headers_of({tag: c for tag, c in images.columns.items() if tag >> 16 == _IMAGE}, len(images.frames))
+    for uid, rows, held, numbers, own in zip(instances, new, there, keep, changes, strict=True):
+        path, stamp = _file_of(base, int(held[0]))
+        edit = _FileEdit(os.path.join(base.files.root, path), len(held), own, numbers)
+        bits = int.from_bytes(described[rows[0]][_ALLOCATED][1], "little")
+        listed = rows.tolist()
+        length = sum(map(images.pixels.nbytes, listed))
+        pixels = NewPixels(length, bits, partial(images.blocks, listed, described))
+        yield Work("replace", path, stamp, partial(_rewritten, edit, layouts, pixels), uid)
 
 
-class _Saved:
-    """Tables of saved frames, file by file; what is known of one table serves all its files."""
+def _changes_of(
+    new: Mapping[int, Column], old: Mapping[int, Column], rows: Sequence[Rows], old_rows: Sequence[Rows]
+) -> list[dict[int, list[Known | None]]]:
+    """Return for each file the elements in which one of its frames changes, one value a frame."""
+    changes: list[dict[int, list[Known | None]]] = [{} for _ in rows]
+    together = np.concatenate(rows)
+    starts = [0, *itertools.accumulate(map(len, rows))][:-1]
+    for tag, differs in differences(new, old, together, np.concatenate(old_rows)):
+        if tag in _FOLLOW:
+            continue
+        values = values_at(new.get(tag), together)
+        for number in np.flatnonzero(np.logical_or.reduceat(differs, starts)).tolist():
+            changes[number][tag] = values[starts[number] : starts[number] + len(rows[number])]
+    return changes
 
-    def __init__(self) -> None:
-        self._tables: dict[int, tuple[list[dict[int, Known]], dict[int, Rows]]] = {}
 
-    def file_of(self, base: Frames, row: int) -> _OldFile:
-        """Return the file of a row."""
-        if id(base) not in self._tables:
-            self._tables[id(base)] = row_headers(base), _rows_by(base.file, base.number)
-        headers, files = self._tables[id(base)]
-        path, stamp = _file_of(base, row)
-        there = files[int(base.file[row])]
-        return _OldFile(os.path.join(base.files.root, path), path, stamp, [headers[i] for i in there])
-
-
-def _with_new_pixels(images: _NewImages, old: _OldFile, layouts: Layouts) -> Work:
-    """Return the replacement of a file whose pixels and what describes them are new."""
-    count, headers = len(old.headers), images.headers
-    keep = images.numbers if len(headers) < count else None
-    before = old.headers if keep is None else [old.headers[number] for number in keep]
-    changes: dict[int, list[Known | None]] = {}
-    for tag in sorted({tag for header in (*before, *headers) for tag in header}):
-        new = [header.get(tag) for header in headers]
-        if tag not in _FOLLOW and new != [header.get(tag) for header in before]:
-            changes[tag] = new
-    bits = int.from_bytes(headers[0][_ALLOCATED][1], "little")
-    length = sum(images.pixels.nbytes(int(row)) for row in images.rows)
-    pixels = NewPixels(length, bits, images.blocks)
-    return Work(
-        "replace", old.path, old.stamp, partial(_rewritten, _FileEdit(old.full, count, changes, keep), layouts, pixels)
-    )
+def _added(images: _NewImages, rows: Rows, groups: Mapping[int, Rows], key: SeriesKey, paths: Paths) -> Iterator[Work]:
+    """Yield the new files of some rows."""
+    frames, is_new = images.frames, staged_rows(images.frames)
+    codes = frames.column(INSTANCE_UID)[1]
+    headers = headers_of(images.columns, len(frames)) if is_new[rows].any() else []
+    for place, instance in instances_of(frames.take(rows), key):
+        row = int(rows[place])
+        path, together = os.fsencode(paths.path(instance)), groups[int(codes[row])]
+        if is_new[row] and len(together) > 1:
+            raise SaveError(
+                "an enhanced image was copied while its own new pixels were not saved: save that series first"
+            )
+        content = (
+            _image(images.pixels, row, headers[row]) if is_new[row] else partial(changed_blocks, frames.take(together))
+        )
+        yield Work("create", path, Stamp(-1, -1, -1), content, instance.sop_uid)
 
 
 def _image(pixels: StoredPixels, row: int, header: dict[int, Known]) -> Callable[[], Iterator[Block]]:
