@@ -181,6 +181,22 @@ def test_one_of_many_gets_the_lock_of_the_dead(tmp_path: Path) -> None:
     assert most == [1]
 
 
+def test_a_lock_that_was_read_is_closed_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system fails to close the lock file, what was read of it counts."""
+    lock = WriterLock(tmp_path)
+    lock.acquire()
+    close = os.close
+
+    def fail(descriptor: int) -> None:
+        close(descriptor)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "close", fail)
+    assert lock.is_ours()
+    monkeypatch.undo()
+    lock.release()
+
+
 def test_works_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a file system without hard links there is one writer, too."""
 

@@ -15,6 +15,7 @@ from rawdicom import EXPLICIT, base, changed, element, encoded, file
 from xdicom import scan
 from xdicom.columns import ENCODING, Ref
 from xdicom.scan import Scanner, SeriesKey
+from xdicom.source import read_start
 from xdicom.tables import Table
 
 Rows = list[tuple[object, ...]]
@@ -99,6 +100,26 @@ def test_groups_and_single_files_give_the_same(
     single = alone(files)
     assert rows(grouped) == rows(single)
     assert told(grouped) == told(single)
+
+
+@pytest.mark.parametrize("size", [0, 10, 140, 1000, 10_000])
+def test_known_starts_are_not_read(mixture: list[Path], monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """What is known of files need not be read, unless it is too little."""
+    expected = scanned(mixture)
+    starts = {i: read_start(bytes(path), size) for i, path in enumerate(mixture) if i % 3}
+    scanner = Scanner(b"", [bytes(path) for path in mixture], starts=starts)
+    read = []
+
+    def counted(path: bytes, length: int) -> object:
+        read.append(path)
+        return read_start(path, length)
+
+    monkeypatch.setattr(scan, "read_start", counted)
+    scanner.scan(range(len(mixture)))
+    assert rows(scanner) == rows(expected)
+    assert told(scanner) == told(expected)
+    if size == 10_000:
+        assert read == [bytes(path) for i, path in enumerate(mixture) if i % 3 == 0]
 
 
 def test_tables_are_in_the_order_of_files(mixture: list[Path]) -> None:

@@ -255,11 +255,10 @@ class Catalog:
 
     # -- filling
 
-    def scan_again(self, paths: Sequence[bytes], places: Sequence[bytes] | None = None) -> Scan:
-        """Read files anew for `store_again`, without those that are gone; `places`: where they are, if elsewhere."""
-        if places is None:
-            paths = [path for path in paths if os.path.lexists(os.path.join(self.root_bytes, path))]
-        return Scan(paths, *scan_files(self.root_bytes, paths, places=places))
+    def scan_again(self, paths: Sequence[bytes]) -> Scan:
+        """Read files anew for `store_again`, without those that are gone."""
+        paths = [path for path in paths if os.path.lexists(os.path.join(self.root_bytes, path))]
+        return Scan(paths, *scan_files(self.root_bytes, paths))
 
     def store_again(
         self,

@@ -42,6 +42,8 @@ class Freeing:
     def __exit__(self, *unused: object) -> None:
         """Let go of all files; some may take a moment longer."""
         self._hand_over()
+        if not self._full.empty():
+            self._start()
         if self._thread is not None:
             self._full.put([])
 
@@ -59,12 +61,16 @@ class Freeing:
     def _hand_over(self) -> None:
         if not self._held:
             return
+        if not self._places.acquire(blocking=False):
+            self._start()
+            self._places.acquire()
+        self._full.put(self._held)
+        self._held = []
+
+    def _start(self) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._let_go, name="xdicom-freeing")
             self._thread.start()
-        self._places.acquire()
-        self._full.put(self._held)
-        self._held = []
 
     def _let_go(self) -> None:
         while batch := self._full.get():

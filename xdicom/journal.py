@@ -23,10 +23,10 @@ from .folder import PRIVATE_NAME
 from .freeing import Freeing
 from .instance import uid_hash
 from .naming import inside
-from .parallel import Scan
+from .parallel import Scan, scan_files
 from .replaced import note_replaced
 from .scan import SeriesKey
-from .source import Stamp
+from .source import Stamp, Start
 from .temporary import Status, checksum_of, link_new, owner_of, stamp_of, write_temporary
 from .writer import Block, flush_directory
 
@@ -34,6 +34,7 @@ TEMPORARY = "tmp"
 _ELSEWHERE = "temporary folders elsewhere"
 _NO_STAMP = Stamp(-1, -1, -1)
 _ATTEMPTS, _PAUSE = 3, 0.1
+_MOST_KEPT = 64 << 20
 _ORDER = {"create": 0, "replace": 1, "remove": 2}
 
 Progress = Callable[[int, int], None]
@@ -186,13 +187,16 @@ class Journal:
         # Again when all is written, but who waits for nothing is told at once.
         found = [self._checked_target(work) for work in works]
         folders = self._make_folders(works)
-        rows = self._write_all(list(zip(works, found, strict=True)), folders, progress)
+        written = self._write_all(list(zip(works, found, strict=True)), folders, progress)
+        rows = [row for row, _ in written]
         temps = {row.path: self._temp(row) for row in rows if row.temp}
+        starts = {place: start for place, start in enumerate(start for row, start in written if row.temp) if start}
         with ExitStack() as flushes:
             for folder in set(folders.values()):
                 within = os.path.join(os.fsencode(folder), b"")
                 flushes.enter_context(flushed([temp for temp in temps.values() if temp.startswith(within)], folder))
-            scan = self._catalog.scan_again(list(temps), list(temps.values()))
+            root, paths = self._catalog.root_bytes, list(temps)
+            scan = Scan(paths, *scan_files(root, paths, places=list(temps.values()), starts=starts))
         for above in {above for folder in folders.values() for above in list(folder.parents)[:3]}:
             flush_directory(above)
         for work, before in zip(works, found, strict=True):
@@ -203,11 +207,15 @@ class Journal:
 
     def _write_all(
         self, works: Sequence[tuple[Work, Status]], folders: Mapping[bytes, Path], progress: Progress | None
-    ) -> list[_Row]:
-        rows = []
+    ) -> list[tuple[_Row, Start | None]]:
+        """Write every new file aside; with each come its first bytes, as long as these together are not many."""
+        rows: list[tuple[_Row, Start | None]] = []
+        kept = 0
         names = {folder: os.path.join(os.fsencode(temporary), b"") for folder, temporary in folders.items()}
         for number, (work, before) in enumerate(works):
-            rows.append(self._write(work, before, b"%b%d" % (names[os.path.dirname(work.path)], number)))
+            row, start = self._write(work, before, b"%b%d" % (names[os.path.dirname(work.path)], number))
+            kept += len(start)
+            rows.append((row, (row.new, start) if start and kept <= _MOST_KEPT else None))
             if progress:
                 progress(number + 1, len(works))
         return rows
@@ -236,12 +244,12 @@ class Journal:
             place = os.path.dirname(place)
         return os.stat(place).st_dev, place
 
-    def _write(self, work: Work, before: Status, temp: bytes) -> _Row:
+    def _write(self, work: Work, before: Status, temp: bytes) -> tuple[_Row, bytes]:
         if work.content is None:
-            return _Row(work.path, b"", work.action, work.instance, b"", work.stamp, _NO_STAMP)
+            return _Row(work.path, b"", work.action, work.instance, b"", work.stamp, _NO_STAMP), b""
         new = write_temporary(temp, work.content(), before, instead_of=work.path)
         name = temp.removeprefix(self._private)
-        return _Row(work.path, name, work.action, work.instance, new.checksum, work.stamp, new.stamp)
+        return _Row(work.path, name, work.action, work.instance, new.checksum, work.stamp, new.stamp), new.start
 
     def _target(self, path: bytes) -> bytes:
         return self._root + path
@@ -331,20 +339,20 @@ class Journal:
         note_replaced(self._catalog.private, [(uid_hash(row.instance), row.new.mtime_ns) for row in images])
         with Freeing(self._catalog.root, len(rows)) as freeing:
             failed = [row for row in rows if not self._put_in_place(row, verify, freeing)]
-        for folder in self._changed_folders(rows):
-            if os.path.isdir(folder):
-                flush_directory(os.fsdecode(folder))
-        layers = self._layers()
-        paths = [row.path for row in rows]
-        if failed or scan is None:
-            scan = self._catalog.scan_again(paths)
-        with self._catalog.durably(), self._catalog.transaction() as connection:
-            self._edits.settle_within(
-                connection, layers, {row.path for row in failed}, {row.instance for row in failed if row.instance}
-            )
-            self._catalog.store_again(connection, paths, scan)
-            connection.execute("DELETE FROM job_file")
-            connection.execute("DELETE FROM job_layer")
+            for folder in self._changed_folders(rows):
+                if os.path.isdir(folder):
+                    flush_directory(os.fsdecode(folder))
+            layers = self._layers()
+            paths = [row.path for row in rows]
+            if failed or scan is None:
+                scan = self._catalog.scan_again(paths)
+            with self._catalog.durably(), self._catalog.transaction() as connection:
+                self._edits.settle_within(
+                    connection, layers, {row.path for row in failed}, {row.instance for row in failed if row.instance}
+                )
+                self._catalog.store_again(connection, paths, scan)
+                connection.execute("DELETE FROM job_file")
+                connection.execute("DELETE FROM job_layer")
         self._edits.refresh()
         self._sweep()
         return failed

@@ -4,15 +4,19 @@ How elements are walked is known in `walker`; many files at once are compared in
 """
 
 import threading
+from dataclasses import replace
+from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .header import WINDOW, Header, read_header
 from .source import Source
-from .walker import Layout
+from .walker import UNDEFINED, Layout, NeedMoreError, UnrecognisedError, element_header, header_size
 
 _SIZES, _A_SIZE = 256, 8
 _PROBES = 6
+_MOST_STRETCHED = 16
 
 
 class Template:
@@ -32,7 +36,8 @@ class Template:
         self.expected = np.frombuffer(buffer, np.uint8)[self.index]
         pixels = layout.pixels
         self.size = pixels.offset + pixels.length if pixels else layout.end
-        spans = layout.guards[:: max(1, len(layout.guards) // _PROBES)][1:] + layout.guards[-1:]
+        guards = layout.guards.tolist()
+        spans = guards[:: max(1, len(guards) // _PROBES)][1:] + guards[-1:]
         self._probes = [(start, buffer[start:stop]) for start, stop in spans]
 
     def may_fit(self, buffer: bytes) -> bool:
@@ -48,12 +53,101 @@ class Template:
             return False
         return bool((np.frombuffer(buffer, np.uint8)[self.index] == self.expected).all())
 
+    def stretched(self, buffer: bytes) -> Self | None:
+        """Return the template of a file that has the same elements, some of them longer or shorter; None for others.
+
+        It is the one that a walk would lead to: each header is where the value before it ends, and is the same but for
+        its length.
+        """
+        changes = _Stretched(self, buffer).changes()
+        if changes is None:
+            return None
+        layout = self.layout
+        places, grown = np.array(changes, np.intp).reshape(-1, 2).T
+        lengths = np.array(layout.lengths, np.int64)
+        lengths[places] += grown
+        # What begins behind the header of a changed element is moved; its own value is not.
+        moved = np.zeros(len(lengths) + 1, np.intp)
+        moved[places + 1] = grown
+        moved = np.cumsum(moved)
+        starts = layout.guards[:, 0]
+        behind = np.searchsorted(layout.offset_array, starts, side="right")
+        pixels = layout.pixels
+        return type(self)(
+            replace(
+                layout,
+                offsets=tuple((layout.offset_array + moved[:-1]).tolist()),
+                lengths=tuple(lengths.tolist()),
+                pixels=pixels and pixels._replace(offset=pixels.offset + int(moved[-1])),
+                end=layout.end + int(moved[-1]),
+                guards=layout.guards + moved[behind][:, np.newaxis],
+            ),
+            buffer,
+        )
+
+
+class _Stretched:
+    """A file held against a template whose elements it may have, with values of other lengths."""
+
+    def __init__(self, template: Template, buffer: bytes) -> None:
+        self._layout, self._was = template.layout, template.index
+        self._index, self._expected = template.index.copy(), template.expected.copy()
+        self._buffer, self._head = buffer, np.frombuffer(buffer, np.uint8)
+
+    def changes(self) -> list[tuple[int, int]] | None:
+        """Return which elements are longer, and by how many bytes; None where anything else differs."""
+        found: list[tuple[int, int]] = []
+        known = 0
+        while len(found) <= _MOST_STRETCHED:
+            end = int(np.searchsorted(self._index, len(self._head)))
+            differs = np.flatnonzero(self._head[self._index[known:end]] != self._expected[known:end])
+            if not differs.size:
+                return found if end == len(self._index) else None
+            change = self._change_at(known + int(differs[0]))
+            if change is None:
+                return None
+            place, grown, known = change
+            found.append((place, grown))
+        return None
+
+    def _change_at(self, differing: int) -> tuple[int, int, int] | None:
+        """Return which element is longer, by how many bytes, and where what follows it is in the index."""
+        layout = self._layout
+        place = int(np.searchsorted(layout.offset_array, self._was[differing], side="right"))
+        if place == len(layout.offsets):
+            return None
+        tag, vr, offset = layout.tags[place], layout.vrs[place], layout.offsets[place]
+        is_meta = tag >> 16 == 2
+        implicit = layout.implicit and not is_meta
+        start = offset - header_size(vr, implicit)
+        first, behind, after = np.searchsorted(self._was, [start, offset, offset + layout.lengths[place]]).tolist()
+        # The first element of the dataset tells implicit from explicit VR.
+        decides = implicit and (place == 0 or layout.tags[place - 1] >> 16 == 2)
+        is_guarded = differing < first or behind != after
+        if decides or is_guarded or _length_in(self._expected[first:behind], implicit) == UNDEFINED:
+            return None
+        try:
+            new = element_header(self._buffer, int(self._index[first]), implicit)
+        except (NeedMoreError, UnrecognisedError):
+            return None
+        if new[:2] != (tag, vr):
+            return None
+        self._expected[first:behind] = self._head[self._index[first:behind]]
+        grown = new[3] - layout.lengths[place]
+        self._index[behind:] += grown
+        return place, grown, behind
+
+
+def _length_in(header: NDArray[np.uint8], implicit: bool) -> int:
+    return element_header(header.tobytes(), 0, implicit)[3]
+
 
 class Layouts:
     """Layouts of files that were read, for reading more of their kind; several threads may share it."""
 
     def __init__(self) -> None:
         self._by_size: dict[int, list[Template]] = {}
+        self._last: Template | None = None
         self._window = WINDOW
         self._lock = threading.Lock()
 
@@ -67,14 +161,29 @@ class Layouts:
                     if place:  # the next file probably has it too
                         self._by_size[source.stamp.size] = [template, *known[:place], *known[place + 1 :]]
                     return Header(template.layout, buffer[: template.layout.end])
+        stretched = self._stretched(source)
+        if stretched is not None:
+            self._keep(stretched[1], source.stamp.size)
+            return stretched[0]
         header = read_header(source, self._window)
         if _is_shared(header):
             self._keep(Template(header.layout, header.buffer), source.stamp.size)
         return header
 
+    def _stretched(self, source: Source) -> tuple[Header, Template] | None:
+        """Return the header of a file whose elements are those of the last other one, if they are."""
+        if self._last is None:
+            return None
+        buffer = source.read(0, self._window)
+        template = self._last.stretched(buffer)
+        if template is None or template.size != source.stamp.size:
+            return None
+        return Header(template.layout, buffer[: template.layout.end]), template
+
     def _keep(self, template: Template, size: int) -> None:
         with self._lock:
             self._window = max(self._window, 2 * template.layout.end)
+            self._last = template
             if template.size == size and (len(self._by_size) < _SIZES or size in self._by_size):
                 self._by_size[size] = [template, *self._by_size.get(size, [])][:_A_SIZE]
 

@@ -123,7 +123,8 @@ class WriterLock:
         except OSError:
             return b""
         finally:
-            os.close(descriptor)
+            with contextlib.suppress(OSError):  # what was read is true all the same
+                os.close(descriptor)
 
     def _create(self, content: bytes) -> bool:
         # Written beside and linked into place, so that nobody reads a lock half written.

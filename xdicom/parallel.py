@@ -10,13 +10,14 @@ import pickle
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
 import numpy as np
 
 from .scan import BATCH, Outcome, Scanner, SeriesKey
+from .source import Start
 from .tables import Table
 
 
@@ -41,6 +42,7 @@ def scan_files(
     *,
     workers: int | None = None,
     places: Sequence[bytes] | None = None,
+    starts: Mapping[int, Start] | None = None,
 ) -> tuple[dict[SeriesKey, Table], dict[int, Outcome]]:
     """Scan files into one table a series.
 
@@ -57,13 +59,15 @@ def scan_files(
         will pay.
     places
         Where the files are now, if they are not in their places yet; absolute.
+    starts
+        By place in `paths`, what of them need not be read.
 
     Returns
     -------
     tables, outcomes
         The table of each series, with `file` indexing `paths`; and for each file what became of it.
     """
-    scanner = Scanner(root, paths, places)
+    scanner = Scanner(root, paths, places, starts)
     count = len(paths)
     cores = workers if workers is not None else _processors()
     start = time.perf_counter()

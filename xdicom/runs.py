@@ -24,6 +24,7 @@ from .walker import (
     NeedMoreError,
     UnrecognisedError,
     Walk,
+    header_size,
     sequence_items,
     walk_elements,
 )
@@ -98,11 +99,6 @@ class Run:
             return None
         i = self.places[tag]
         return self.vrs[i], buffer[self.offsets[i] : self.offsets[i] + self.lengths[i]]
-
-
-def header_size(vr: str, implicit: bool) -> int:
-    """Return the bytes before the value of an element."""
-    return 12 if vr in LONG_VRS and not implicit else 8
 
 
 def run_of(

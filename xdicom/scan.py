@@ -27,7 +27,7 @@ from .instance import (
     read_instance,
 )
 from .layouts import Template
-from .source import Source, Stamp, read_start
+from .source import Source, Stamp, Start, read_start
 from .tables import Table, TableBuilder
 from .vendors import HINTS, hints_at_tiles
 from .walker import IMPLICIT, Layout, NeedMoreError, UnrecognisedError, walk_layout
@@ -138,12 +138,21 @@ class Scanner:
         The files, as bytes.
     places
         Where they are now, if they are not in their places yet; absolute.
+    starts
+        By place in the list, what of them need not be read.
     """
 
-    def __init__(self, root: bytes, paths: Sequence[bytes], places: Sequence[bytes] | None = None) -> None:
+    def __init__(
+        self,
+        root: bytes,
+        paths: Sequence[bytes],
+        places: Sequence[bytes] | None = None,
+        starts: Mapping[int, Start] | None = None,
+    ) -> None:
         self.paths = paths
         prefix = os.path.join(root, b"")
         self._places = [prefix + path for path in paths] if places is None else places
+        self._starts = starts or {}
         self.outcomes: dict[int, Outcome] = {}
         self._series: dict[SeriesKey, TableBuilder] = {}
         self._templates: list[_Template] = []
@@ -196,7 +205,7 @@ class Scanner:
 
     def _open(self, file: int) -> _Opened | None:
         try:
-            return _Opened(file, *read_start(self._places[file], self._window))
+            return _Opened(file, *(self._starts.get(file) or read_start(self._places[file], self._window)))
         except OSError as error:
             reason = f"it cannot be read: {error.strerror or error}"
             self.outcomes[file] = Outcome(Stamp(-1, -1, -1), "broken", [reason])
@@ -204,6 +213,8 @@ class Scanner:
 
     def _walk(self, opened: _Opened) -> _Template | None:
         """Return the template of a file that the fast way may take, else None."""
+        if (stretched := self._stretched(opened)) is not None:
+            return stretched
         try:
             layout = self._layout(opened)
         except (NeedMoreError, UnrecognisedError, BrokenFileError):
@@ -212,6 +223,16 @@ class Scanner:
             return None
         template = _Template(layout, opened.buffer)
         return template if template.size == opened.stamp.size else None
+
+    def _stretched(self, opened: _Opened) -> _Template | None:
+        """Return the template of a file whose elements are those of the last other one, if they are."""
+        if not self._templates:
+            return None
+        last = self._templates[0]
+        if len(opened.buffer) < min(last.layout.end + _PAGE, opened.stamp.size):
+            self._widen(opened, last.layout.end + _PAGE)
+        found = last.stretched(opened.buffer)
+        return found if found is not None and found.size == opened.stamp.size else None
 
     def _layout(self, opened: _Opened) -> Layout:
         """Walk a file's header, with more of its bytes as long as these are few."""

@@ -29,6 +29,10 @@ class Stamp(NamedTuple):
         return cls(status.st_size, status.st_mtime_ns, status.st_ino)
 
 
+Start = tuple[Stamp, bytes]
+"""The stamp of a file and its first bytes."""
+
+
 class Source:
     """One open regular file, read by range.
 
@@ -102,7 +106,7 @@ class Source:
         return done
 
 
-def read_start(path: bytes, length: int) -> tuple[Stamp, bytes]:
+def read_start(path: bytes, length: int) -> Start:
     """Return the stamp and the first bytes of a regular file: what a scan does most, without a `Source`."""
     fd = os.open(path, _FLAGS)
     try:

@@ -24,13 +24,23 @@ from .runs import (
     Style,
     big_frame,
     changed,
-    header_size,
     run_of,
     swapped,
     walk_run,
 )
 from .source import Source
-from .walker import BIG_ENDIAN, DEFLATED, EXPLICIT, GE_PRIVATE, IMPLICIT, PIXELS, SEQUENCE_END, UNDEFINED, Layout
+from .walker import (
+    BIG_ENDIAN,
+    DEFLATED,
+    EXPLICIT,
+    GE_PRIVATE,
+    IMPLICIT,
+    PIXELS,
+    SEQUENCE_END,
+    UNDEFINED,
+    Layout,
+    header_size,
+)
 from .writer import Block, item_bytes
 
 _BLOCK = 4 << 20

@@ -3,7 +3,7 @@
 They become `Frames` when somebody reads them; nothing is decoded here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -44,6 +44,8 @@ class Table(NamedTuple):
 # The growing column of one tag: the code of each raw value, and spans of rows as (start, size, one code or many).
 _Spans = list[tuple[int, int, int | list[int]]]
 _Growing = tuple[dict[Raw, int], _Spans]
+# Rows that have one value each of many tags: the first, how many, and the values.
+_Block = tuple[int, int, Sequence[Raw | None]]
 
 
 class TableBuilder:
@@ -52,7 +54,8 @@ class TableBuilder:
     def __init__(self) -> None:
         self.count = 0
         self._parts: list[tuple[Sequence[int], Sequence[int], Sequence[int], Sequence[int]]] = []
-        self._columns: dict[int, _Growing] = {}
+        self._varying: dict[int, list[tuple[int, Sequence[Raw | None]]]] = {}
+        self._constant: dict[tuple[int, ...], list[_Block]] = {}
 
     def add_rows(
         self, files: Sequence[int], numbers: Sequence[int], offsets: Sequence[int], lengths: Sequence[int]
@@ -65,33 +68,18 @@ class TableBuilder:
 
     def add_constants(self, names: Sequence[int], start: int, size: int, raws: Sequence[Raw | None]) -> None:
         """Give `size` rows from `start` one value each of many tags; None gives nothing."""
-        get = self._columns.get
-        for tag, raw in zip(names, raws, strict=True):
-            if raw is None:
-                continue
-            column = get(tag)
-            if column is None:
-                self._columns[tag] = {raw: 0}, [(start, size, 0)]
-                continue
-            index, spans = column
-            code = index.setdefault(raw, len(index))
-            last = spans[-1]
-            if last[2] == code and last[0] + last[1] == start:
-                spans[-1] = last[0], last[1] + size, code
-            else:
-                spans.append((start, size, code))
+        self._constant.setdefault(tuple(names), []).append((start, size, raws))
 
     def add_varying(self, tag: int, start: int, raws: Sequence[Raw | None]) -> None:
         """Give the rows from `start` one value each."""
-        index, spans = self._columns.setdefault(tag, ({}, []))
-        codes = [-1 if raw is None else index.setdefault(raw, len(index)) for raw in raws]
-        spans.append((start, len(codes), codes))
+        self._varying.setdefault(tag, []).append((start, raws))
 
     def finish(self) -> Table:
         """Return the table, in the order of files and frames in them."""
         file, number, offset, length = (_joined(column) for column in zip(*self._parts, strict=True))
         order = None if (np.diff(file) > 0).all() else np.lexsort((number, file))
-        columns = {tag: _finished(column, self.count, order) for tag, column in self._columns.items()}
+        columns = self._uniform()
+        columns |= {tag: _finished(column, self.count, order) for tag, column in self._grown(columns).items()}
         arrays = (
             (file, number, offset, length)
             if order is None
@@ -99,6 +87,58 @@ class TableBuilder:
         )
         file, number, offset, length = arrays
         return Table(file.astype(np.int32), number.astype(np.int32), offset, length, columns)
+
+    def _uniform(self) -> dict[int, Column]:
+        """Return the columns of tags that have one value in all rows."""
+        found: dict[int, Column] = {}
+        for names, blocks in self._constant.items():
+            if sum(block[1] for block in blocks) < self.count:
+                continue
+            for tag, raws in zip(names, zip(*[block[2] for block in blocks], strict=True), strict=True):
+                if raws[0] is not None and raws.count(raws[0]) == len(raws):
+                    found[tag] = Column([raws[0]])
+        return found
+
+    def _grown(self, known: Container[int]) -> dict[int, _Growing]:
+        """Put the values of each tag together, but of those that are known."""
+        grown: dict[int, _Growing] = {}
+        for names, blocks in self._constant.items():
+            spans = _merged([block[:2] for block in blocks])
+            for tag, raws in zip(names, zip(*[block[2] for block in blocks], strict=True), strict=True):
+                first = raws[0]
+                if tag in known:
+                    continue
+                if raws.count(first) < len(raws):
+                    _add_each(grown.setdefault(tag, ({}, [])), blocks, raws)
+                elif first is not None:
+                    index, found = grown.setdefault(tag, ({}, []))
+                    code = index.setdefault(first, len(index))
+                    found += [(start, size, code) for start, size in spans]
+        for tag, parts in self._varying.items():
+            index, found = grown.setdefault(tag, ({}, []))
+            for start, values in parts:
+                codes = [-1 if raw is None else index.setdefault(raw, len(index)) for raw in values]
+                found.append((start, len(codes), codes))
+        return grown
+
+
+def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Join spans of rows that follow each other."""
+    joined: list[tuple[int, int]] = []
+    for start, size in spans:
+        if joined and sum(joined[-1]) == start:
+            joined[-1] = joined[-1][0], joined[-1][1] + size
+        else:
+            joined.append((start, size))
+    return joined
+
+
+def _add_each(column: _Growing, blocks: Iterable[_Block], raws: Iterable[Raw | None]) -> None:
+    """Give each block its own value of one tag."""
+    index, spans = column
+    for (start, size, _), raw in zip(blocks, raws, strict=True):
+        if raw is not None:
+            spans.append((start, size, index.setdefault(raw, len(index))))
 
 
 def _joined(parts: Sequence[Sequence[int]]) -> NDArray[np.int64]:

@@ -18,15 +18,17 @@ Status = os.stat_result | None
 
 # What is read or written at once, in bytes and in blocks.
 _BLOCK, _MOST_BLOCKS = 4 << 20, 64
+_MOST_START, _MORE = 64 << 10, 64
 _HAS_WRITEV = hasattr(os, "writev")
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
 class Temporary(NamedTuple):
-    """A file that was written: its stamp and its checksum."""
+    """A file that was written: its stamp, its checksum, and its first bytes: of one frame, at least the header."""
 
     stamp: Stamp
     checksum: bytes
+    start: bytes
 
 
 def write_temporary(path: bytes, blocks: Iterable[Block], before: Status, *, instead_of: bytes) -> Temporary:
@@ -47,12 +49,14 @@ def write_temporary(path: bytes, blocks: Iterable[Block], before: Status, *, ins
         If it cannot get that owner, or is not as long as what was written.
     """
     checksum = size = 0
+    start = b""
     # A file in a new place gets the mode that the umask gives.
     descriptor = os.open(path, _FLAGS, 0o666 if before is None else stat.S_IMODE(before.st_mode))
     try:
         for batch in _batches(blocks):
             for block in batch:
                 checksum = zlib.crc32(block, checksum)
+            start = start or _start_of(batch)
             size += _write(descriptor, batch)
         status = os.fstat(descriptor)
         if before is not None and owner_of(status) != owner_of(before):
@@ -61,7 +65,12 @@ def write_temporary(path: bytes, blocks: Iterable[Block], before: Status, *, ins
         os.close(descriptor)
     if status.st_size != size:
         raise SaveError(f"of {os.fsdecode(instead_of)!r} {status.st_size} bytes were written, expected {size}")
-    return Temporary(Stamp.of(status), checksum.to_bytes(4, "little"))
+    return Temporary(Stamp.of(status), checksum.to_bytes(4, "little"), start)
+
+
+def _start_of(blocks: list[Block]) -> bytes:
+    """Return the first block, which has all but perhaps the last element header before the pixels, and some more."""
+    return b"".join([blocks[0][:_MOST_START], *(block[:_MORE] for block in blocks[1:2])])
 
 
 def _batches(blocks: Iterable[Block]) -> Iterator[list[Block]]:

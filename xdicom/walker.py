@@ -117,6 +117,11 @@ def element_header(buffer: bytes, position: int, implicit: bool) -> tuple[int, s
     return group << 16 | element, vr, position + 8, length
 
 
+def header_size(vr: str, implicit: bool) -> int:
+    """Return the bytes before the value of an element."""
+    return 12 if vr in LONG_VRS and not implicit else 8
+
+
 def _tag_length(buffer: bytes, position: int) -> tuple[int, int]:
     try:
         group, element, length = _TAG_LENGTH(buffer, position)
@@ -213,7 +218,10 @@ def walk_elements(buffer: bytes, walk: Walk, implicit: bool, size: int, *, neste
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Where the elements of a file lie, shared by all files whose element headers are the same bytes."""
+    """Where the elements of a file lie, shared by all files whose element headers are the same bytes.
+
+    `guards` are the spans of these bytes: starts and stops, ascending.
+    """
 
     transfer_syntax: str
     implicit: bool
@@ -223,14 +231,15 @@ class Layout:
     lengths: tuple[int, ...]
     pixels: PixelElement | None
     end: int
-    guards: tuple[tuple[int, int], ...] = ()
+    guards: NDArray[np.intp]
 
     @classmethod
     def of(cls, walk: Walk, syntax: str, implicit: bool) -> "Layout":
         """Freeze what a walk found."""
         end = walk.pixels.offset if walk.pixels else walk.position
         columns = tuple(walk.tags), tuple(walk.vrs), tuple(walk.offsets), tuple(walk.lengths)
-        return cls(syntax, implicit, *columns, walk.pixels, end, tuple(walk.guards))
+        guards = np.array(sorted(walk.guards), np.intp).reshape(-1, 2)
+        return cls(syntax, implicit, *columns, walk.pixels, end, guards)
 
     @property
     def elements(self) -> Mapping[int, Element]:
@@ -249,12 +258,13 @@ class Layout:
 
     @cached_property
     def guard_index(self) -> NDArray[np.intp]:
-        """Byte positions whose bytes decide that a file has this layout."""
-        spans = [(128, 132), *self.guards]
+        """Byte positions whose bytes decide that a file has this layout, ascending."""
+        fixed = [(128, 132)]
         if TRANSFER_SYNTAX in self.tags:
             i = self.tags.index(TRANSFER_SYNTAX)
-            spans.append((self.offsets[i], self.offsets[i] + self.lengths[i]))
-        starts, stops = np.array(spans, np.intp).T
+            fixed.append((self.offsets[i], self.offsets[i] + self.lengths[i]))
+        spans = np.concatenate([np.array(fixed, np.intp), self.guards])
+        starts, stops = spans[np.argsort(spans[:, 0], kind="stable")].T
         sizes = stops - starts
         before = np.cumsum(sizes) - sizes
         found: NDArray[np.intp] = np.arange(sizes.sum()) + np.repeat(starts - before, sizes)
