@@ -226,6 +226,31 @@ def test_blocks_that_differ_between_files(tmp_path):
     assert all(1 not in dataset.private_block(0x71, "One") for dataset in saved(series))
 
 
+def test_a_vr_that_is_not_written(tmp_path):
+    """In implicit VR, who gives a VR that no dictionary knows is told what becomes of the value."""
+    make_series(tmp_path, slices=2, syntax="implicit")
+    series = xd.database(tmp_path).series()[0]
+    with pytest.warns(UserWarning, match="is read as UN, not LO"):
+        series.set(("One", 0x0071, 0x01), "a", VR="LO")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        series.set(("One", 0x0071, 0x02), b"ab", VR="UN")
+        series.set(("SIEMENS MR HEADER", 0x0019, 0x0C), "700", VR="IS")
+        series.EchoTime = 5
+    series.save()
+    assert series["One", 0x0071, 0x01] == b"a "
+    assert series["SIEMENS MR HEADER", 0x0019, 0x0C] == 700
+
+
+def test_a_vr_that_is_written(series):
+    """In explicit VR, a VR that is given is kept."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        series.set(("One", 0x0071, 0x01), "a", VR="LO")
+    series.save()
+    assert series["One", 0x0071, 0x01] == "a"
+
+
 def test_removing_what_is_not_there(series):
     """Removing an absent private element stages nothing."""
     del series["Nobody", 0x0071, 0x01]

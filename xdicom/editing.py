@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import tags
-from .columns import TILE, Column, Known, distinct_pairs
+from .columns import ENCODING, STAGED, TILE, Column, Known, Ref, distinct_pairs
 from .errors import BrokenFileError, EditError, TagValueError
 from .explicit import to_explicit
 from .frames import CHARSET, SIGNED, Frames
@@ -24,6 +24,7 @@ from .scan import PATIENT_ID, SERIES_UID, STUDY_UID
 from .strings import outside
 from .tags import PrivateTag, UniqueValues
 from .vendors import IMAGE_TYPE, decides_tiles, hints_at_tiles, owns_tiles
+from .walker import IMPLICIT
 
 _SOP_CLASS = 0x00080016
 _UNDELETABLE = frozenset({PATIENT_ID, STUDY_UID, SERIES_UID, INSTANCE_UID, _SOP_CLASS})
@@ -307,6 +308,7 @@ class _Editor:
         names = self._frames.column(owner)[0] if owner >= 0 else []
         creator = str(names[0]) if len(names) == 1 else ""
         vr = self._vr(tag, value, self._vrs.get(tag, ""), creator)
+        self._warn_of_lost_vr(tag, vr, creator, tag in self._vrs)
         self._lay(tag, self._column(tag, vr, value, creator))
         if tag == CHARSET:
             self._contexts, self._context_codes = self._distinct()
@@ -393,6 +395,19 @@ class _Editor:
                 stacklevel=outside(),
             )
 
+    def _warn_of_lost_vr(self, tag: int, vr: str, creator: str, is_given: bool) -> None:
+        """Warn where a VR is given that some file will not hold, and that no dictionary knows."""
+        known = tags.concrete_vr(tag, creator=creator)
+        encoding = self._frames.columns.get(ENCODING)
+        if not is_given or known == vr or encoding is None:
+            return
+        if any(kind != STAGED and _syntax_of(value) == IMPLICIT for kind, value in encoding.values):
+            warnings.warn(
+                f"files in implicit VR hold no VR: once saved, {tags.label(tag)} is read as {known}, not {vr}",
+                UserWarning,
+                stacklevel=outside(),
+            )
+
     # -- private elements
 
     def set_private(self, name: PrivateTag, value: object) -> None:
@@ -411,6 +426,7 @@ class _Editor:
             places[tag] = places.get(tag, nowhere) | homeless
         for tag, rows in places.items():
             vr = self._vr(tag, value, self._vrs.get(name, ""), name.creator)
+            self._warn_of_lost_vr(tag, vr, name.creator, name in self._vrs)
             self._lay(tag, self._column(tag, vr, value, name.creator, rows))
 
     def _new_block(self, name: PrivateTag, rows: Rows) -> int:
@@ -465,6 +481,10 @@ def _explicit(tag: int, vr: str, raw: bytes) -> Known:
         return vr, to_explicit(raw, implicit=implicit)
     except (BrokenFileError, struct.error):
         return "LO", raw
+
+
+def _syntax_of(encoding: bytes | Ref) -> str:
+    return "" if isinstance(encoding, Ref) else encoding.decode().partition("|")[0]
 
 
 def _joined(value: object) -> str:
