@@ -1,0 +1,84 @@
+"""What the catalog knows after a save is what a new scan of the folder finds."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from factories import make_enhanced, make_series
+from test_corpus import FOLDERS
+
+import xdicom as xd
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+Rows = dict[tuple[bytes, int], dict[int, object]]
+
+
+def known(folder: Path) -> dict[object, Rows]:
+    """Return what the catalog of a folder holds of each frame."""
+    db = xd.database(folder)
+    try:
+        tables = {tuple(series.SeriesInstanceUID): series.frames() for series in db.series()}
+    finally:
+        db.close()
+    found = {}
+    for uid, frames in tables.items():
+        columns = {tag: frames.raw_values(tag) for tag in frames.columns}
+        places = [frames.files.paths[file] for file in frames.file.tolist()]
+        rows = zip(places, frames.number.tolist(), frames.offset.tolist(), frames.length.tolist(), strict=True)
+        found[uid] = {
+            (path, number): {-1000: (offset, length)}
+            | {tag: raws[codes[row]] for tag, (raws, codes) in columns.items() if codes[row] >= 0}
+            for row, (path, number, offset, length) in enumerate(rows)
+        }
+    return found
+
+
+def assert_as_scanned(folder: Path) -> None:
+    """Fail where the catalog is not that of a new scan."""
+    after = known(folder)
+    shutil.rmtree(folder / ".xdicom")
+    assert after == known(folder)
+    assert after
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_real_series_with_one_tag_edited(name: str, real_copy: Callable[[str], Path]) -> None:
+    """Of scanners' files whose headers all get longer."""
+    folder = real_copy(name)
+    db = xd.database(folder)
+    db.PatientName = "Anonymous^With a long name"
+    db.save()
+    db.close()
+    assert_as_scanned(folder)
+
+
+@pytest.mark.parametrize("syntax", ["explicit", "implicit", "big"])
+def test_many_layouts(tmp_path: Path, syntax: str) -> None:
+    """Of files with values of many lengths, some of them too long to be kept, of which some go and others get pixels."""
+    for name, count in (("a", 12), ("b", 3)):
+        make_series(tmp_path / name, count, {"EchoTime": [1, 2.25]}, name=name, syntax=syntax)
+    db = xd.database(tmp_path)
+    one, other = db.series()
+    one.ImageComments = "x" * 3000
+    db.save()
+    one.set(("Maker", 0x0071, 1), b"ab" * 900, VR="OB")
+    array = other.ndarray(dims=("SliceLocation", "EchoTime"))
+    other.set_ndarray(array[..., ::-1] + 1, dims=("SliceLocation", "EchoTime"))
+    db.save()
+    db.close()
+    assert_as_scanned(tmp_path)
+
+
+def test_enhanced(tmp_path: Path) -> None:
+    """Of enhanced files with an edit of their functional groups and of new pixels."""
+    make_enhanced(tmp_path / "a.dcm", 3, {"FlipAngle": [5, 10]})
+    db = xd.database(tmp_path)
+    (series,) = db.series()
+    series.EchoTime = 3.5
+    series.save()
+    series.set_ndarray(np.zeros_like(series.ndarray()) + 7)
+    series.save()
+    db.close()
+    assert_as_scanned(tmp_path)
