@@ -36,9 +36,10 @@ class Template:
         self.expected = np.frombuffer(buffer, np.uint8)[self.index]
         pixels = layout.pixels
         self.size = pixels.offset + pixels.length if pixels else layout.end
-        guards = layout.guards.tolist()
-        spans = guards[:: max(1, len(guards) // _PROBES)][1:] + guards[-1:]
+        step = max(1, len(layout.guards) // _PROBES)
+        spans = [*layout.guards[step::step].tolist(), *layout.guards[-1:].tolist()]
         self._probes = [(start, buffer[start:stop]) for start, stop in spans]
+        self._whole = self.expected.tobytes()
 
     def may_fit(self, buffer: bytes) -> bool:
         """Say whether some element headers are where they should be: a file of another layout seldom passes."""
@@ -51,7 +52,7 @@ class Template:
         """Say whether a file of the same size begins like one of this layout."""
         if not self.may_fit(buffer):
             return False
-        return bool((np.frombuffer(buffer, np.uint8)[self.index] == self.expected).all())
+        return np.frombuffer(buffer, np.uint8)[self.index].tobytes() == self._whole
 
     def stretched(self, buffer: bytes) -> Self | None:
         """Return the template of a file that has the same elements, some of them longer or shorter; None for others.
