@@ -34,7 +34,7 @@ def built(rows: list[tuple[bytes | None, bytes | None]], runs: list[int]) -> Tab
         for tag, column in ((1, [row[0] for row in group]), (2, [row[1] for row in group])):
             raws = [None if raw is None else (CS, raw) for raw in column]
             if len(set(raws)) == 1:
-                builder.add_constants([tag], first, len(group), raws[:1])
+                builder.add_constants((tag,), (CS,), first, len(group), [None if raws[0] is None else raws[0][1]])
             else:
                 builder.add_varying(tag, first, raws)
     return builder.finish()
@@ -66,7 +66,7 @@ def test_rows_are_ordered_by_file_and_frame() -> None:
     builder = TableBuilder()
     for files, raw in (([4, 9], b"b"), ([1, 5], b"a")):
         start = builder.add_rows(files, [0, 0], files, [1, 1])
-        builder.add_constants([1], start, 2, [(CS, raw)])
+        builder.add_constants((1,), (CS,), start, 2, [raw])
     table = builder.finish()
     assert table.file.tolist() == [1, 4, 5, 9]
     assert table.offset.tolist() == [1, 4, 5, 9]

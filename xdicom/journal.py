@@ -277,8 +277,7 @@ class Journal:
             name = os.fsdecode(work.path)
             text = f"{name!r} has gone since it was scanned: nothing was saved; rescan() shows what is there"
             raise SaveError(text) from None
-        is_other = Stamp.of(status) != work.stamp
-        if not is_other and work.action != "create" and not stat.S_ISLNK(status.st_mode):
+        if work.action != "create" and stat.S_ISREG(status.st_mode) and Stamp.of(status) == work.stamp:
             return status
         name = os.fsdecode(work.path)
         if work.action == "create":
@@ -353,8 +352,8 @@ class Journal:
                 self._catalog.store_again(connection, paths, scan)
                 connection.execute("DELETE FROM job_file")
                 connection.execute("DELETE FROM job_layer")
-        self._edits.refresh()
-        self._sweep()
+            self._edits.refresh()
+            self._sweep()
         return failed
 
     def _layers(self) -> list[Layer]:

@@ -28,7 +28,7 @@ from .instance import (
 )
 from .layouts import Template
 from .source import Source, Stamp, Start, read_start
-from .tables import Table, TableBuilder
+from .tables import Table, TableBuilder, Value
 from .vendors import HINTS, hints_at_tiles
 from .walker import IMPLICIT, Layout, NeedMoreError, UnrecognisedError, walk_layout
 
@@ -290,20 +290,21 @@ class Scanner:
             self._add_series_group(layout, part, varying, constants)
 
     def _add_series_group(
-        self, layout: Layout, group: list[_Opened], varying: Sequence[int], constants: Sequence[Raw | None]
+        self, layout: Layout, group: list[_Opened], varying: Sequence[int], constants: Sequence[Value]
     ) -> None:
         """Add files of one layout and one series."""
         first, count = group[0].buffer, len(group)
         builder = self._builder(_key_values(layout, first), self.paths[group[0].file])
         offset, length, problem = _plain_location(layout, first)
         start = builder.add_rows([opened.file for opened in group], [0] * count, [offset] * count, [length] * count)
-        raws = list(constants)
+        values = list(constants)
         for i in varying:
-            if raws[i] is not None and layout.lengths[i] <= LONG_VALUE:
-                raws[i] = None
+            if values[i] is not None and layout.lengths[i] <= LONG_VALUE:
+                values[i] = None
                 vr, begin, end = layout.vrs[i], layout.offsets[i], layout.offsets[i] + layout.lengths[i]
                 builder.add_varying(layout.tags[i], start, [(vr, opened.buffer[begin:end]) for opened in group])
-        builder.add_constants((*layout.tags, ENCODING), start, count, (*raws, _encoding(layout)))
+        vr, encoding = _encoding(layout)
+        builder.add_constants((*layout.tags, ENCODING), (*layout.vrs, vr), start, count, (*values, encoding))
         problems = [problem] if problem else []
         for opened in group:
             self.outcomes[opened.file] = Outcome(opened.stamp, "ok", problems)
@@ -342,7 +343,8 @@ class Scanner:
             constants[tag] = vr, raw
             if len(raw) > LONG_VALUE and not header.relocated and tag in header.elements:
                 constants[tag] = vr, Ref(header.elements[tag].offset, len(raw))
-        builder.add_constants(list(constants), start, count, list(constants.values()))
+        vrs, known = zip(*constants.values(), strict=True)
+        builder.add_constants(tuple(constants), vrs, start, count, known)
         for tag in instance.columns:
             values = instance.values(tag, found.get(tag))
             if any(value is not None for value in values):
@@ -399,16 +401,11 @@ def _key_values(layout: Layout, buffer: bytes) -> dict[int, Known]:
     return found
 
 
-def _constant_values(layout: Layout, buffer: bytes) -> list[Raw | None]:
-    """Return the raw value of each element; references for long ones, None for group lengths."""
-    rows = zip(layout.tags, layout.vrs, layout.offsets, layout.lengths, strict=True)
+def _constant_values(layout: Layout, buffer: bytes) -> list[Value]:
+    """Return the value of each element; references for long ones, None for group lengths."""
     return [
-        None
-        if not tag & 0xFFFF
-        else (vr, Ref(offset, length))
-        if length > LONG_VALUE
-        else (vr, buffer[offset : offset + length])
-        for tag, vr, offset, length in rows
+        None if not tag & 0xFFFF else Ref(offset, length) if length > LONG_VALUE else buffer[offset : offset + length]
+        for tag, offset, length in zip(layout.tags, layout.offsets, layout.lengths, strict=True)
     ]
 
 

@@ -140,9 +140,9 @@ class SeriesTables:
             if not lost.any():
                 continue
             key = SeriesKey(*parts)
-            table = self.read(key)
+            table = None if lost.all() else self.read(key)
             self.delete(key)
-            if table is not None and not lost.all():
+            if table is not None:
                 self.insert(key, table.take(np.flatnonzero(~lost)))
         self._connection.executemany(f"DELETE FROM {self._file} WHERE id = ?", ((file,) for file in gone))
 

@@ -26,7 +26,8 @@ class Stamp(NamedTuple):
     @classmethod
     def of(cls, status: os.stat_result) -> Self:
         """Return the stamp of a stat result."""
-        return cls(status.st_size, status.st_mtime_ns, status.st_ino)
+        # Past the named tuple's own __new__, which takes twice as long: each file that is saved has five.
+        return tuple.__new__(cls, (status.st_size, status.st_mtime_ns, status.st_ino))
 
 
 Start = tuple[Stamp, bytes]
@@ -114,6 +115,6 @@ def read_start(path: bytes, length: int) -> Start:
         if not stat.S_ISREG(status.st_mode):
             raise OSError(f"{os.fsdecode(path)!r} is not a regular file")
         block = os.pread(fd, length, 0) if _HAS_PREADV else os.read(fd, length)
-        return Stamp(status.st_size, status.st_mtime_ns, status.st_ino), block
+        return Stamp.of(status), block
     finally:
         os.close(fd)

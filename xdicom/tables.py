@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .columns import Column, Raw, concat_columns
+from .columns import Column, Raw, Ref, concat_columns
 
 
 class Table(NamedTuple):
@@ -41,11 +41,13 @@ class Table(NamedTuple):
         )
 
 
+Value = bytes | Ref | None
 # The growing column of one tag: the code of each raw value, and spans of rows as (start, size, one code or many).
 _Spans = list[tuple[int, int, int | list[int]]]
 _Growing = tuple[dict[Raw, int], _Spans]
-# Rows that have one value each of many tags: the first, how many, and the values.
-_Block = tuple[int, int, Sequence[Raw | None]]
+# The tags and VRs of elements; and rows that have one value each of all: the first, how many, and the values.
+_Names = tuple[tuple[int, ...], tuple[str, ...]]
+_Block = tuple[int, int, Sequence[Value]]
 
 
 class TableBuilder:
@@ -55,7 +57,7 @@ class TableBuilder:
         self.count = 0
         self._parts: list[tuple[Sequence[int], Sequence[int], Sequence[int], Sequence[int]]] = []
         self._varying: dict[int, list[tuple[int, Sequence[Raw | None]]]] = {}
-        self._constant: dict[tuple[int, ...], list[_Block]] = {}
+        self._constant: dict[_Names, list[_Block]] = {}
 
     def add_rows(
         self, files: Sequence[int], numbers: Sequence[int], offsets: Sequence[int], lengths: Sequence[int]
@@ -66,9 +68,11 @@ class TableBuilder:
         self.count += len(files)
         return start
 
-    def add_constants(self, names: Sequence[int], start: int, size: int, raws: Sequence[Raw | None]) -> None:
+    def add_constants(
+        self, names: tuple[int, ...], vrs: tuple[str, ...], start: int, size: int, values: Sequence[Value]
+    ) -> None:
         """Give `size` rows from `start` one value each of many tags; None gives nothing."""
-        self._constant.setdefault(tuple(names), []).append((start, size, raws))
+        self._constant.setdefault((names, vrs), []).append((start, size, values))
 
     def add_varying(self, tag: int, start: int, raws: Sequence[Raw | None]) -> None:
         """Give the rows from `start` one value each."""
@@ -94,9 +98,9 @@ class TableBuilder:
         for names, blocks in self._constant.items():
             if sum(block[1] for block in blocks) < self.count:
                 continue
-            for tag, raws in zip(names, zip(*[block[2] for block in blocks], strict=True), strict=True):
-                if raws[0] is not None and raws.count(raws[0]) == len(raws):
-                    found[tag] = Column([raws[0]])
+            for tag, vr, values in zip(*names, zip(*[block[2] for block in blocks], strict=True), strict=True):
+                if values[0] is not None and values.count(values[0]) == len(values):
+                    found[tag] = Column([(vr, values[0])])
         return found
 
     def _grown(self, known: Container[int]) -> dict[int, _Growing]:
@@ -104,20 +108,20 @@ class TableBuilder:
         grown: dict[int, _Growing] = {}
         for names, blocks in self._constant.items():
             spans = _merged([block[:2] for block in blocks])
-            for tag, raws in zip(names, zip(*[block[2] for block in blocks], strict=True), strict=True):
-                first = raws[0]
+            for tag, vr, values in zip(*names, zip(*[block[2] for block in blocks], strict=True), strict=True):
+                first = values[0]
                 if tag in known:
                     continue
-                if raws.count(first) < len(raws):
-                    _add_each(grown.setdefault(tag, ({}, [])), blocks, raws)
+                if values.count(first) < len(values):
+                    _add_each(grown.setdefault(tag, ({}, [])), blocks, vr, values)
                 elif first is not None:
                     index, found = grown.setdefault(tag, ({}, []))
-                    code = index.setdefault(first, len(index))
+                    code = index.setdefault((vr, first), len(index))
                     found += [(start, size, code) for start, size in spans]
         for tag, parts in self._varying.items():
             index, found = grown.setdefault(tag, ({}, []))
-            for start, values in parts:
-                codes = [-1 if raw is None else index.setdefault(raw, len(index)) for raw in values]
+            for start, raws in parts:
+                codes = [-1 if raw is None else index.setdefault(raw, len(index)) for raw in raws]
                 found.append((start, len(codes), codes))
         return grown
 
@@ -133,12 +137,12 @@ def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return joined
 
 
-def _add_each(column: _Growing, blocks: Iterable[_Block], raws: Iterable[Raw | None]) -> None:
+def _add_each(column: _Growing, blocks: Iterable[_Block], vr: str, values: Iterable[Value]) -> None:
     """Give each block its own value of one tag."""
     index, spans = column
-    for (start, size, _), raw in zip(blocks, raws, strict=True):
-        if raw is not None:
-            spans.append((start, size, index.setdefault(raw, len(index))))
+    for (start, size, _), value in zip(blocks, values, strict=True):
+        if value is not None:
+            spans.append((start, size, index.setdefault((vr, value), len(index))))
 
 
 def _joined(parts: Sequence[Sequence[int]]) -> NDArray[np.int64]:

@@ -85,33 +85,55 @@ def refuse_stored_tags(overlay: Overlay) -> None:
 
 
 def _edited_files(base: Frames, overlay: Overlay, layouts: Layouts) -> Iterator[Work]:
-    removed = hidden_rows(base, overlay, (REMOVED,))
-    replaced = hidden_rows(base, overlay, (REPLACED,))
     columns = _changed_columns(base, overlay)
-    order = np.lexsort((base.number, base.file))
-    bounds = np.flatnonzero(np.diff(base.file[order], prepend=-2, append=-2))
-    for start, stop in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-        rows = order[start:stop]
-        path, stamp = _file_of(base, int(rows[0]))
-        if removed[rows].all():
-            yield Work("remove", path, stamp, None)
+    for file in _files(base, overlay):
+        if file.is_removed:
+            yield Work("remove", file.path, file.stamp, None)
             continue
-        if (removed | replaced)[rows].all():
+        if file.is_gone:
             continue
-        if replaced[rows].any():
+        if file.has_new_pixels:
             raise SaveError(
-                f"some frames of {os.fsdecode(path)!r} got new pixels and others not: set_ndarray() all of them"
+                f"some frames of {os.fsdecode(file.path)!r} got new pixels and others not: set_ndarray() all of them"
             )
-        stay = rows[~removed[rows]]
-        changes = {tag: new for tag, column in columns.items() if (new := column.at(stay.tolist())) is not None}
-        keep = base.number[stay].tolist() if len(stay) < len(rows) else None
+        changes = {tag: new for tag, column in columns.items() if (new := column.at(file.stay)) is not None}
+        keep = base.number[file.stay].tolist() if len(file.stay) < file.frames else None
         if keep is not None:
-            refuse_part_of_picture(base.take(stay))
+            refuse_part_of_picture(base.take(np.array(file.stay)))
             # Frame numbers would otherwise mean other frames than before
-            changes[INSTANCE_UID] = [("UI", new_uid().encode())] * len(stay)
+            changes[INSTANCE_UID] = [("UI", new_uid().encode())] * len(file.stay)
         if changes:
-            edit = _FileEdit(os.path.join(base.files.root, path), len(rows), changes, keep)
-            yield Work("replace", path, stamp, partial(_rewritten, edit, layouts))
+            edit = _FileEdit(os.path.join(base.files.root, file.path), file.frames, changes, keep)
+            yield Work("replace", file.path, file.stamp, partial(_rewritten, edit, layouts))
+
+
+class _File(NamedTuple):
+    """What becomes of the rows of one file: how many frames it has, and which rows stay as they are or are edited."""
+
+    path: bytes
+    stamp: Stamp
+    frames: int
+    stay: Sequence[int]
+    is_removed: bool
+    is_gone: bool
+    has_new_pixels: bool
+
+
+def _files(base: Frames, overlay: Overlay) -> Iterator[_File]:
+    """Yield the files of a table; gone is one whose rows are all removed or replaced."""
+    order = np.lexsort((base.number, base.file))
+    starts = np.flatnonzero(np.diff(base.file[order], prepend=-2))
+    removed = hidden_rows(base, overlay, (REMOVED,))[order]
+    replaced = hidden_rows(base, overlay, (REPLACED,))[order]
+    every = np.logical_and.reduceat
+    files = base.file[order[starts]].tolist()
+    stamps = base.files.stamps[files].tolist()
+    told = [every(removed, starts), every(removed | replaced, starts), np.logical_or.reduceat(replaced, starts)]
+    rows, stays = order.tolist(), (~removed).tolist()
+    spans = itertools.pairwise([*starts.tolist(), len(rows)])
+    for file, stamp, (start, stop), *found in zip(files, stamps, spans, *(each.tolist() for each in told), strict=True):
+        stay = list(itertools.compress(rows[start:stop], stays[start:stop]))
+        yield _File(base.files.paths[file], Stamp(*stamp), stop - start, stay, *found)
 
 
 def _file_of(base: Frames, row: int) -> tuple[bytes, Stamp]:
