@@ -21,7 +21,7 @@ from .data import Grid, copies, files_in, settle, spread, synthetic, warm
 from .table import Row, judged, seconds
 from .timing import medians, timed
 
-_ROUNDS = 5
+_ROUNDS = 9
 
 
 # -- one tag in many files
