@@ -149,7 +149,7 @@ def parts(layout: Layout) -> tuple[object, ...]:
 def test_a_stretched_layout_is_that_of_a_walk(one, other, syntax):
     """What a template is stretched to is all that a walk finds, and it is stretched where only lengths differ."""
     first, second = a_file(*one, syntax), a_file(*other, syntax)
-    found = Template(walk_layout(first, len(first)), first).stretched(second)
+    found = Template(walk_layout(first, len(first)), first).stretched(second, len(second))
     expected = walk_layout(second, len(second))
     if found is not None:
         assert parts(found.layout) == parts(expected)

@@ -42,7 +42,7 @@ def set_values(options: argparse.Namespace) -> int:
                 if options.dry_run:
                     raise _NoMoreThanTried
         except _NoMoreThanTried:
-            pass
+            pass  # raised above, so that what was tried is not kept
         _tell(db, changes, options, "staged" if not options.dry_run else "would be staged")
     return ALL_WELL
 

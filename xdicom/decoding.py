@@ -170,7 +170,7 @@ def _decode_integers(raw: bytes) -> object:
         if b"_" not in raw:
             return int(raw)
     except ValueError:
-        pass
+        pass  # several, or padded in other ways
     return _split_with(raw, _integer)
 
 

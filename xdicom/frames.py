@@ -213,7 +213,7 @@ class Frames:
                 if source.stamp == stamp:
                     return source.read(ref.offset, ref.length)
         except FileNotFoundError:
-            pass
+            pass  # as stale as one that changed
         raise StaleError(f"{os.fsdecode(path)!r} changed since it was scanned; call rescan()")
 
     def raw_values(self, tag: int) -> tuple[Sequence[Known], NDArray[np.int32]]:

@@ -54,14 +54,14 @@ class Template:
             return False
         return np.frombuffer(buffer, np.uint8)[self.index].tobytes() == self._whole
 
-    def stretched(self, buffer: bytes) -> Self | None:
+    def stretched(self, buffer: bytes, size: int) -> Self | None:
         """Return the template of a file that has the same elements, some of them longer or shorter; None for others.
 
-        It is the one that a walk would lead to: each header is where the value before it ends, and is the same but for
-        its length.
+        `buffer` begins the file, which has `size` bytes. The template is the one that a walk would lead to: each header
+        is where the value before it ends, and is the same but for its length.
         """
         changes = _Stretched(self, buffer).changes()
-        if changes is None:
+        if changes is None or self.size + sum(grown for _, grown in changes) != size:
             return None
         layout = self.layout
         places, grown = np.array(changes, np.intp).reshape(-1, 2).T
@@ -176,8 +176,8 @@ class Layouts:
         if self._last is None:
             return None
         buffer = source.read(0, self._window)
-        template = self._last.stretched(buffer)
-        if template is None or template.size != source.stamp.size:
+        template = self._last.stretched(buffer, source.stamp.size)
+        if template is None:
             return None
         return Header(template.layout, buffer[: template.layout.end]), template
 

@@ -85,7 +85,7 @@ class WriterLock:
             if self._path.read_bytes() == self._content:
                 self._path.unlink()
         except FileNotFoundError:
-            pass
+            pass  # somebody removed it by hand: there is nothing to give back
         except OSError:
             return
         self._content = b""

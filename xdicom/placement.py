@@ -241,7 +241,7 @@ def _steps(
         try:
             return (), geometry.slice_step(points)
         except GeometryError:
-            pass
+            pass  # slices that are not evenly spaced: each then has its own step
     steps = np.diff(points, axis=axis)
     steps = np.concatenate([steps, steps.take([-1], axis=axis)], axis=axis)
     if np.ptp(steps.reshape(-1, 3), axis=0).max() <= geometry.POSITION_TOLERANCE:

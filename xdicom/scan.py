@@ -231,8 +231,7 @@ class Scanner:
         last = self._templates[0]
         if len(opened.buffer) < min(last.layout.end + _PAGE, opened.stamp.size):
             self._widen(opened, last.layout.end + _PAGE)
-        found = last.stretched(opened.buffer)
-        return found if found is not None and found.size == opened.stamp.size else None
+        return last.stretched(opened.buffer, opened.stamp.size)
 
     def _layout(self, opened: _Opened) -> Layout:
         """Walk a file's header, with more of its bytes as long as these are few."""

@@ -3,7 +3,7 @@
 They become `Frames` when somebody reads them; nothing is decoded here.
 """
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -82,8 +82,7 @@ class TableBuilder:
         """Return the table, in the order of files and frames in them."""
         file, number, offset, length = (_joined(column) for column in zip(*self._parts, strict=True))
         order = None if (np.diff(file) > 0).all() else np.lexsort((number, file))
-        columns = self._uniform()
-        columns |= {tag: _finished(column, self.count, order) for tag, column in self._grown(columns).items()}
+        columns = {tag: _finished(column, self.count, order) for tag, column in self._grown().items()}
         arrays = (
             (file, number, offset, length)
             if order is None
@@ -92,26 +91,13 @@ class TableBuilder:
         file, number, offset, length = arrays
         return Table(file.astype(np.int32), number.astype(np.int32), offset, length, columns)
 
-    def _uniform(self) -> dict[int, Column]:
-        """Return the columns of tags that have one value in all rows."""
-        found: dict[int, Column] = {}
-        for names, blocks in self._constant.items():
-            if sum(block[1] for block in blocks) < self.count:
-                continue
-            for tag, vr, values in zip(*names, zip(*[block[2] for block in blocks], strict=True), strict=True):
-                if values[0] is not None and values.count(values[0]) == len(values):
-                    found[tag] = Column([(vr, values[0])])
-        return found
-
-    def _grown(self, known: Container[int]) -> dict[int, _Growing]:
-        """Put the values of each tag together, but of those that are known."""
+    def _grown(self) -> dict[int, _Growing]:
+        """Put the values of each tag together."""
         grown: dict[int, _Growing] = {}
         for names, blocks in self._constant.items():
             spans = _merged([block[:2] for block in blocks])
             for tag, vr, values in zip(*names, zip(*[block[2] for block in blocks], strict=True), strict=True):
                 first = values[0]
-                if tag in known:
-                    continue
                 if values.count(first) < len(values):
                     _add_each(grown.setdefault(tag, ({}, [])), blocks, vr, values)
                 elif first is not None:
