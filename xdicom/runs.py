@@ -4,9 +4,9 @@ It knows encodings, but neither files nor what elements mean.
 """
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -28,10 +28,8 @@ from .walker import (
     sequence_items,
     walk_elements,
 )
-from .writer import element_bytes, item_bytes
+from .writer import Block, element_bytes, item_bytes
 
-# Edits that are worth remembering, and how many of them, in bytes and in number.
-_SHORT, _REMEMBERED = 4096, 256
 # Bytes of the numbers in a value; AT is two of 16 bits.
 _WIDTHS = {
     **dict.fromkeys(("US", "SS", "OW", "AT"), 2),
@@ -175,37 +173,36 @@ def changed(buffer: bytes, run: Run, wanted: Mapping[int, Known | None], style: 
     bytes
         From `run.begin` to `run.end`.
     """
-    is_short = sum(len(value[1]) for value in wanted.values() if value is not None) <= _SHORT
-    patches = (_remembered_patches if is_short else _all_patches)(run, tuple(wanted.items()), style)
-    if not patches:
-        return buffer[run.begin : run.end]
-    parts: list[bytes] = []
-    position = run.begin
+    return patched(buffer, run.begin, run.end, patches_of(run, wanted, style))
+
+
+Patch = tuple[int, int, bytes, int]
+"""Where bytes begin and end that become others, these, and the tag."""
+
+
+def patched(buffer: bytes, begin: int, end: int, patches: Iterable[Patch]) -> bytes:
+    """Return the bytes between two places, with those of patches replaced."""
+    view = memoryview(buffer)
+    parts: list[Block] = []
+    position = begin
     for start, stop, replacement, _ in patches:
-        parts += (buffer[position:start], replacement)
+        parts += (view[position:start], replacement)
         position = stop
-    parts.append(buffer[position : run.end])
+    parts.append(view[position:end])
     return b"".join(parts)
 
 
-_Patch = tuple[int, int, bytes, int]
-
-
-def _all_patches(run: Run, wanted: tuple[tuple[int, Known | None], ...], style: Style) -> list[_Patch]:
-    """Return which bytes of a run become which others, each with the tag, in their order."""
-    new = {tag: encoded(tag, value, style) for tag, value in wanted if value is not None}
-    patches = _patches(run, dict(wanted), new)
+def patches_of(run: Run, wanted: Mapping[int, Known | None], style: Style) -> list[Patch]:
+    """Return which bytes of a run become which others, in their order; for parameters see `changed`."""
+    new = {tag: encoded(tag, value, style) for tag, value in wanted.items() if value is not None}
+    patches = _patches(run, wanted, new)
     patches += _length_patches(run, patches, style)
     return sorted(patches, key=lambda patch: (*patch[:2], patch[3]))
 
 
-# Files of one series share their layout, and mostly what becomes of it.
-_remembered_patches = lru_cache(_REMEMBERED)(_all_patches)
-
-
-def _patches(run: Run, wanted: Mapping[int, object], new: Mapping[int, bytes]) -> list[_Patch]:
+def _patches(run: Run, wanted: Mapping[int, object], new: Mapping[int, bytes]) -> list[Patch]:
     """Return which bytes become which others, each with the tag; of duplicates one is left."""
-    patches: list[_Patch] = []
+    patches: list[Patch] = []
     for tag in sorted(wanted):
         spans = run.spans(tag)
         if spans:
@@ -218,9 +215,9 @@ def _patches(run: Run, wanted: Mapping[int, object], new: Mapping[int, bytes]) -
     return patches
 
 
-def _length_patches(run: Run, patches: Sequence[_Patch], style: Style) -> list[_Patch]:
+def _length_patches(run: Run, patches: Sequence[Patch], style: Style) -> list[Patch]:
     """Return what makes the group lengths of edited groups true."""
-    found: list[_Patch] = []
+    found: list[Patch] = []
     edited = {patch[3] for patch in patches}
     for tag, size in run.group_sizes.items():
         grown = [patch for patch in patches if patch[3] >> 16 == tag >> 16]

@@ -4,6 +4,7 @@ What must follow an edit follows: group lengths, the class and instance in the f
 element goes where is told by the caller.
 """
 
+import itertools
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,10 +21,13 @@ from .runs import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
+    Patch,
     Run,
     Style,
     big_frame,
     changed,
+    patched,
+    patches_of,
     run_of,
     swapped,
     walk_run,
@@ -44,8 +48,8 @@ from .walker import (
 from .writer import Block, item_bytes
 
 _BLOCK = 4 << 20
-# Files of one series share layouts.
-_LAYOUTS = 64
+# Files of one series share layouts, and mostly what becomes of them. Edits that are worth remembering, in bytes.
+_LAYOUTS, _REMEMBERED, _SHORT = 64, 256, 4096
 _CLASS, _INSTANCE, _META_CLASS, _META_INSTANCE = 0x00080016, 0x00080018, 0x00020002, 0x00020003
 _META_SYNTAX, _PIXELS_LENGTH = 0x00020010, 0x7FE00000
 # PS3.5 A.4: offsets and lengths of compressed frames, and their length together.
@@ -107,36 +111,69 @@ def spliced(
     SaveError
         If the file cannot be spliced safely, with the reason; before anything is yielded.
     """
-    name = source.path.decode("utf-8", "backslashreplace")
     try:
-        old = _opened(source, header)
         wanted = dict(changes)
-        body: Iterable[Block]
         if pixels is not None:
-            body = _new_pixels(old, pixels)
             wanted |= dict.fromkeys(_EXTENDED)
-            if header.transfer_syntax not in NATIVE:
-                wanted[_META_SYNTAX] = "UI", (IMPLICIT if old.style.implicit else EXPLICIT).encode()
-        elif keep is not None:
-            body, offsets = _kept_frames(old, header, keep)
-            wanted |= offsets
-        else:
-            body = _copied(old.read, old.pixels[0], old.size if old.pixels[1] < 0 else min(old.pixels[1], old.size))
         if pixels is not None or keep is not None:
             wanted[_PIXELS_LENGTH] = None
-        head, tail = _head(old, wanted), _tail(old, wanted)
+        if keep is None and _is_plain(source, header, changes):
+            return _plain(source, header, wanted, pixels)
+        return _rebuilt(source, header, wanted, pixels, keep)
     except (SaveError, BrokenFileError) as error:
+        name = source.path.decode("utf-8", "backslashreplace")
         raise SaveError(f"{name!r} cannot be edited safely: {error}; restore() drops the edits") from error
-    blocks = _chain(head[1], body, tail)
-    return _chain(head[0], _deflated(blocks)) if old.deflated else _chain(b"".join(head), body, tail)
 
 
-def _chain(*parts: bytes | Iterable[Block]) -> Iterator[Block]:
-    for part in parts:
-        if isinstance(part, bytes):
-            yield part
-        else:
-            yield from part
+def _is_plain(source: Source, header: Header, changes: Changes) -> bool:
+    """Say whether native pixels end a file that is read as it stands, and no element behind them changes."""
+    pixels = header.pixels
+    if pixels is None or header.relocated or any(tag > PIXELS for tag in changes):
+        return False
+    return pixels.length >= 0 and pixels.offset + pixels.length == source.stamp.size
+
+
+def _plain(source: Source, header: Header, wanted: Changes, pixels: NewPixels | None) -> Iterator[Block]:
+    """Return the bytes of a plain file; the first block has the header of the pixel element."""
+    layout, old = header.layout, header.pixels
+    assert old is not None
+    start = old.offset - header_size(old.vr, layout.implicit)
+    style = IMPLICIT_LITTLE if layout.implicit else EXPLICIT_LITTLE
+    meta, data = _head_patches(_meta_run(layout), _data_run(layout, start), style, wanted)
+    patches = [*meta, *data]
+    if pixels is None:
+        head = patched(header.buffer, 0, old.offset, patches)
+        return itertools.chain([head], _copied(source.read, old.offset, source.stamp.size))
+    element, body = _new_pixels(style, pixels)
+    return itertools.chain([patched(header.buffer, 0, start, patches) + element], body)
+
+
+def _rebuilt(
+    source: Source,
+    header: Header,
+    wanted: dict[int, Known | None],
+    pixels: NewPixels | None,
+    keep: Sequence[int] | None,
+) -> Iterator[Block]:
+    """Return the bytes of any file, part by part."""
+    old = _opened(source, header)
+    element = b""
+    body: Iterable[Block]
+    if pixels is not None:
+        if old.pixels[0] >= old.size or old.pixels[1] < 0:
+            raise SaveError("it has no pixel data, or damaged ones, that could be replaced")
+        element, body = _new_pixels(old.style, pixels)
+        if header.transfer_syntax not in NATIVE:
+            wanted[_META_SYNTAX] = "UI", (IMPLICIT if old.style.implicit else EXPLICIT).encode()
+    elif keep is not None:
+        element, body, offsets = _kept_frames(old, header, keep)
+        wanted |= offsets
+    else:
+        body = _copied(old.read, old.pixels[0], old.size if old.pixels[1] < 0 else min(old.pixels[1], old.size))
+    head, tail = _head(old, wanted), _tail(old, wanted)
+    if old.deflated:
+        return itertools.chain([head[0]], _deflated(itertools.chain([head[1], element], body, tail)))
+    return itertools.chain([b"".join([*head, element])], body, tail)
 
 
 def _deflated(blocks: Iterable[Block]) -> Iterator[bytes]:
@@ -245,16 +282,32 @@ def _behind_pixels(header: Header) -> int:
 
 def _head(old: _Old, wanted: Mapping[int, Known | None]) -> tuple[bytes, bytes]:
     """Return what is before the pixels: preamble and file meta elements, and the elements of the dataset."""
-    meta = {tag: value for tag, value in wanted.items() if tag >> 16 == 2}
-    if not old.meta.tags:
-        meta = {}
-    follow = {_META_CLASS: wanted.get(_CLASS), _META_INSTANCE: wanted.get(_INSTANCE)}
-    meta |= {tag: ("UI", value[1]) for tag, value in follow.items() if value is not None and tag in old.meta.tags}
-    start = old.meta.begin if old.meta.tags else old.data.begin
-    first = old.buffer[:start] + changed(old.buffer, old.meta, meta, EXPLICIT_LITTLE)
     behind = set(_tail_tags(old, wanted))
-    data = {tag: value for tag, value in wanted.items() if tag >> 16 != 2 and tag not in behind}
-    return first, changed(old.buffer, old.data, data, old.style)
+    before = {tag: value for tag, value in wanted.items() if tag not in behind}
+    meta, data = _head_patches(old.meta, old.data, old.style, before)
+    end = old.meta.end if old.meta.tags else old.data.begin
+    return patched(old.buffer, 0, end, meta), patched(old.buffer, old.data.begin, old.data.end, data)
+
+
+def _head_patches(meta: Run, data: Run, style: Style, wanted: Changes) -> tuple[list[Patch], list[Patch]]:
+    """Return what becomes of the file meta elements and of the dataset, see `_all_patches`."""
+    is_short = sum(len(value[1]) for value in wanted.values() if value is not None) <= _SHORT
+    return (_remembered_patches if is_short else _all_patches)(meta, data, style, tuple(wanted.items()))
+
+
+def _all_patches(
+    meta: Run, data: Run, style: Style, wanted: Sequence[tuple[int, Known | None]]
+) -> tuple[list[Patch], list[Patch]]:
+    """Return which bytes of the file meta elements become which others, and which of the dataset."""
+    values = dict(wanted)
+    named = {tag: value for tag, value in wanted if tag >> 16 == 2} if meta.tags else {}
+    follow = {_META_CLASS: values.get(_CLASS), _META_INSTANCE: values.get(_INSTANCE)}
+    named |= {tag: ("UI", value[1]) for tag, value in follow.items() if value is not None and tag in meta.tags}
+    others = {tag: value for tag, value in wanted if tag >> 16 != 2}
+    return patches_of(meta, named, EXPLICIT_LITTLE), patches_of(data, others, style)
+
+
+_remembered_patches = lru_cache(_REMEMBERED)(_all_patches)
 
 
 def _tail_run(old: _Old) -> tuple[bytes, Run] | None:
@@ -302,25 +355,25 @@ def _pixel_header(style: Style, length: int, vr: str, tag: int = PIXELS) -> byte
     return named + (b"" if style.implicit else struct.pack("<2s2x", vr.encode())) + struct.pack("<L", length)
 
 
-def _new_pixels(old: _Old, pixels: NewPixels) -> Iterable[Block]:
-    """Return the element of native pixels in the style of the file."""
-    if old.pixels[0] >= old.size or old.pixels[1] < 0:
-        raise SaveError("it has no pixel data, or damaged ones, that could be replaced")
-    vr = "OB" if pixels.bits <= 8 and not old.style.implicit else "OW"
+def _new_pixels(style: Style, pixels: NewPixels) -> tuple[bytes, Iterable[Block]]:
+    """Return the element of native pixels in the style of the file: its header, and its value."""
+    vr = "OB" if pixels.bits <= 8 and not style.implicit else "OW"
     length = pixels.length + pixels.length % 2
     if length >= UNDEFINED:
         raise SaveError(f"{length} bytes of pixels do not fit one file: expected less than 4 GB")
-    is_swapped = old.style.big and vr == "OW"
+    is_swapped = style.big and vr == "OW"
     blocks = (swapped(bytes(block), 2) for block in pixels.blocks()) if is_swapped else _blocks(pixels)
-    return _chain(_pixel_header(old.style, length, vr), blocks, b"\0" * (pixels.length % 2))
+    return _pixel_header(style, length, vr), itertools.chain(blocks, [b"\0" * (pixels.length % 2)])
 
 
 def _blocks(pixels: NewPixels) -> Iterator[Block]:
     yield from pixels.blocks()
 
 
-def _kept_frames(old: _Old, header: Header, keep: Sequence[int]) -> tuple[Iterable[Block], dict[int, Known | None]]:
-    """Return the pixel element of some frames, and the extended offset tables that go with it."""
+def _kept_frames(
+    old: _Old, header: Header, keep: Sequence[int]
+) -> tuple[bytes, Iterable[Block], dict[int, Known | None]]:
+    """Return header and value of the pixel element of some frames, and the extended offset tables that go with it."""
     instance = read_instance(header)
     spans = [(instance.offsets[i], instance.lengths[i]) for i in keep if i < len(instance)]
     if header.pixels is None or len(spans) < len(keep) or any(start < 0 for start, _ in spans):
@@ -329,9 +382,8 @@ def _kept_frames(old: _Old, header: Header, keep: Sequence[int]) -> tuple[Iterab
         length = sum(size for _, size in spans)
         vr = header.pixels.vr or "OW"
         frames = (old.read(*span) for span in spans)
-        return _chain(
-            _pixel_header(old.style, length + length % 2, vr, header.pixels.tag), frames, b"\0" * (length % 2)
-        ), {}
+        start = _pixel_header(old.style, length + length % 2, vr, header.pixels.tag)
+        return start, itertools.chain(frames, [b"\0" * (length % 2)]), {}
     places = [0]
     for _, size in spans:
         places.append(places[-1] + size)
@@ -340,8 +392,7 @@ def _kept_frames(old: _Old, header: Header, keep: Sequence[int]) -> tuple[Iterab
     frames = (old.read(*span) for span in spans)
     end = struct.pack("<HHL", SEQUENCE_END >> 16, SEQUENCE_END & 0xFFFF, 0)
     start = _pixel_header(old.style, UNDEFINED, header.pixels.vr or "OB")
-    body = _chain(start, item_bytes(table), frames, end)
-    return body, _extended_tables(header, places)
+    return start, itertools.chain([item_bytes(table)], frames, [end]), _extended_tables(header, places)
 
 
 def _extended_tables(header: Header, places: Sequence[int]) -> dict[int, Known | None]:

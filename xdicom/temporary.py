@@ -18,13 +18,13 @@ Status = os.stat_result | None
 
 # What is read or written at once, in bytes and in blocks.
 _BLOCK, _MOST_BLOCKS = 4 << 20, 64
-_MOST_START, _MORE = 64 << 10, 64
+_MOST_START = 64 << 10
 _HAS_WRITEV = hasattr(os, "writev")
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
 class Temporary(NamedTuple):
-    """A file that was written: its stamp, its checksum, and its first bytes: of one frame, at least the header."""
+    """A file that was written: its stamp, its checksum, and its first block or the beginning of that."""
 
     stamp: Stamp
     checksum: bytes
@@ -56,7 +56,7 @@ def write_temporary(path: bytes, blocks: Iterable[Block], before: Status, *, ins
         for batch in _batches(blocks):
             for block in batch:
                 checksum = zlib.crc32(block, checksum)
-            start = start or _start_of(batch)
+            start = start or bytes(batch[0][:_MOST_START])
             size += _write(descriptor, batch)
         status = os.fstat(descriptor)
         if before is not None and owner_of(status) != owner_of(before):
@@ -66,11 +66,6 @@ def write_temporary(path: bytes, blocks: Iterable[Block], before: Status, *, ins
     if status.st_size != size:
         raise SaveError(f"of {os.fsdecode(instead_of)!r} {status.st_size} bytes were written, expected {size}")
     return Temporary(Stamp.of(status), checksum.to_bytes(4, "little"), start)
-
-
-def _start_of(blocks: list[Block]) -> bytes:
-    """Return the first block, which has all but perhaps the last element header before the pixels, and some more."""
-    return b"".join([blocks[0][:_MOST_START], *(block[:_MORE] for block in blocks[1:2])])
 
 
 def _batches(blocks: Iterable[Block]) -> Iterator[list[Block]]:
