@@ -10,7 +10,7 @@ import stat
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -183,20 +183,15 @@ class Journal:
         Returns the files, and what a scan finds in them: what the disk does meanwhile costs no time.
         """
         _refuse_twice(works)
-        self._refuse_outside(works)
+        parents = [os.path.dirname(work.path) for work in works]
+        self._refuse_outside(set(parents))
         # Again when all is written, but who waits for nothing is told at once.
         found = [self._checked_target(work) for work in works]
-        folders = self._make_folders(works)
-        written = self._write_all(list(zip(works, found, strict=True)), folders, progress)
-        rows = [row for row, _ in written]
-        temps = {row.path: self._temp(row) for row in rows if row.temp}
-        starts = {place: start for place, start in enumerate(start for row, start in written if row.temp) if start}
-        with ExitStack() as flushes:
-            for folder in set(folders.values()):
-                within = os.path.join(os.fsencode(folder), b"")
-                flushes.enter_context(flushed([temp for temp in temps.values() if temp.startswith(within)], folder))
-            root, paths = self._catalog.root_bytes, list(temps)
-            scan = Scan(paths, *scan_files(root, paths, places=list(temps.values()), starts=starts))
+        folders = self._make_folders(set(parents))
+        names = {parent: os.path.join(os.fsencode(folder), b"") for parent, folder in folders.items()}
+        temps = [b"%b%d" % (names[parent], number) for number, parent in enumerate(parents)]
+        rows, starts = self._write_all(works, found, temps, progress)
+        scan = self._flush_and_scan([row for row in rows if row.temp], starts, set(folders.values()))
         for above in {above for folder in folders.values() for above in list(folder.parents)[:3]}:
             flush_directory(above)
         for work, before in zip(works, found, strict=True):
@@ -206,28 +201,47 @@ class Journal:
         return rows, scan
 
     def _write_all(
-        self, works: Sequence[tuple[Work, Status]], folders: Mapping[bytes, Path], progress: Progress | None
-    ) -> list[tuple[_Row, Start | None]]:
-        """Write every new file aside; with each come its first bytes, as long as these together are not many."""
-        rows: list[tuple[_Row, Start | None]] = []
-        kept = 0
-        names = {folder: os.path.join(os.fsencode(temporary), b"") for folder, temporary in folders.items()}
-        for number, (work, before) in enumerate(works):
-            row, start = self._write(work, before, b"%b%d" % (names[os.path.dirname(work.path)], number))
-            kept += len(start)
-            rows.append((row, (row.new, start) if start and kept <= _MOST_KEPT else None))
-            if progress:
-                progress(number + 1, len(works))
-        return rows
+        self, works: Sequence[Work], found: Sequence[Status], temps: Sequence[bytes], progress: Progress | None
+    ) -> tuple[list[_Row], dict[int, Start]]:
+        """Write every new file aside; return also the first bytes of new files, as long as all are not many.
 
-    def _make_folders(self, works: Sequence[Work]) -> dict[bytes, Path]:
+        These are by the place of the file among the new ones.
+        """
+        rows: list[_Row] = []
+        starts: dict[int, Start] = {}
+        kept = count = 0
+        for number, (work, before, temp) in enumerate(zip(works, found, temps, strict=True), 1):
+            if work.content is None:
+                rows.append(_Row(work.path, b"", work.action, work.instance, b"", work.stamp, _NO_STAMP))
+            else:
+                new = write_temporary(temp, work.content(), before, instead_of=work.path)
+                name = temp.removeprefix(self._private)
+                rows.append(_Row(work.path, name, work.action, work.instance, new.checksum, work.stamp, new.stamp))
+                kept += len(new.start)
+                if new.start and kept <= _MOST_KEPT:
+                    starts[count] = new.stamp, new.start
+                count += 1
+            if progress:
+                progress(number, len(works))
+        return rows, starts
+
+    def _flush_and_scan(self, rows: Sequence[_Row], starts: Mapping[int, Start], folders: Collection[Path]) -> Scan:
+        """Flush new files and the folders that they are in; read meanwhile what is in them."""
+        paths, temps = [row.path for row in rows], [self._temp(row) for row in rows]
+        with ExitStack() as flushes:
+            for folder in folders:
+                within = os.path.join(os.fsencode(folder), b"")
+                flushes.enter_context(flushed([temp for temp in temps if temp.startswith(within)], folder))
+            return Scan(paths, *scan_files(self._catalog.root_bytes, paths, places=temps, starts=starts))
+
+    def _make_folders(self, parents: Iterable[bytes]) -> dict[bytes, Path]:
         """Make a folder for new files on each file system that they go to: no file can be moved between these.
 
         Returns these folders by those that the files go to.
         """
         name = uuid.uuid4().hex
         found = {os.stat(self._private).st_dev: self._folder / name}
-        devices = {folder: self._device(folder) for folder in {os.path.dirname(work.path) for work in works}}
+        devices = {parent: self._device(parent) for parent in parents}
         for device, place in devices.values():
             found.setdefault(device, Path(os.fsdecode(place), PRIVATE_NAME, name))
         elsewhere = [folder for folder in found.values() if folder.parent != self._folder]
@@ -235,7 +249,7 @@ class Journal:
             self._catalog.set_property(_ELSEWHERE, " ".join(os.fsencode(folder).hex() for folder in elsewhere))
         for folder in found.values():
             folder.mkdir(mode=0o700, parents=True)
-        return {folder: found[device] for folder, (device, _) in devices.items()}
+        return {parent: found[device] for parent, (device, _) in devices.items()}
 
     def _device(self, folder: bytes) -> tuple[int, bytes]:
         """Return the file system that a folder is or will be on, and the innermost one that is there."""
@@ -244,22 +258,15 @@ class Journal:
             place = os.path.dirname(place)
         return os.stat(place).st_dev, place
 
-    def _write(self, work: Work, before: Status, temp: bytes) -> tuple[_Row, bytes]:
-        if work.content is None:
-            return _Row(work.path, b"", work.action, work.instance, b"", work.stamp, _NO_STAMP), b""
-        new = write_temporary(temp, work.content(), before, instead_of=work.path)
-        name = temp.removeprefix(self._private)
-        return _Row(work.path, name, work.action, work.instance, new.checksum, work.stamp, new.stamp), new.start
-
     def _target(self, path: bytes) -> bytes:
         return self._root + path
 
     def _temp(self, row: _Row) -> bytes:
         return row.temp if os.path.isabs(row.temp) else self._private + row.temp
 
-    def _refuse_outside(self, works: Sequence[Work]) -> None:
+    def _refuse_outside(self, folders: Iterable[bytes]) -> None:
         """Refuse folders that a link leads out of the database, or where nothing can be put in place."""
-        for folder in {os.path.dirname(work.path) for work in works}:
+        for folder in folders:
             inside(os.fsdecode(self._catalog.root_bytes), os.fsdecode(folder))
             place = self._target(folder)
             while not os.path.lexists(place):

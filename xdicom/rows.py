@@ -76,7 +76,9 @@ class StoredPixels:
     """The pixels of the rows of a table as files store them; cheapest in the order of the rows."""
 
     def __init__(self, frames: Frames) -> None:
-        self._locations = frames.locations
+        self._locations = table = frames.locations
+        codes = (table.format_codes.tolist(), table.rescale_codes.tolist(), table.tile_codes.tolist())
+        self._codes: list[tuple[int, int, int]] = list(zip(*codes, strict=True))
         self._forms: dict[tuple[int, ...], tuple[tuple[int, ...], np.dtype[Any]]] = {}
         self._ahead: dict[int, tuple[Block, int, int]] = {}
         self._count = 1
@@ -101,7 +103,7 @@ class StoredPixels:
         """Return bytes, least and greatest value of a row and of some after it that are alike."""
         shape, dtype = self._form(row)
         stop = row + 1
-        while stop < min(row + count, len(self._locations)) and self._codes(stop) == self._codes(row):
+        while stop < min(row + count, len(self._locations)) and self._codes[stop] == self._codes[row]:
             stop += 1
         stored = np.empty((stop - row, *shape), dtype)
         self._locations.read(range(row, stop), stored, rescale=False)
@@ -111,13 +113,9 @@ class StoredPixels:
         found = zip(range(row, stop), little, extremes, strict=True)
         return {i: (memoryview(frame), int(low), int(high)) for i, frame, (low, high) in found}
 
-    def _codes(self, row: int) -> tuple[int, int, int]:
-        table = self._locations
-        return int(table.format_codes[row]), int(table.rescale_codes[row]), int(table.tile_codes[row])
-
     def _form(self, row: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
         """Return shape and dtype of one row's pixels, which depend on codes that many rows share."""
-        codes = self._codes(row)
+        codes = self._codes[row]
         if codes not in self._forms:
             one = self._locations.take([row])
             self._forms[codes] = one.frame_shape(), one.dtype(rescale=False)

@@ -6,6 +6,7 @@ How files get into place is known in `journal`, how one is put together in `spli
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -85,7 +86,7 @@ def refuse_stored_tags(overlay: Overlay) -> None:
 
 
 def _edited_files(base: Frames, overlay: Overlay, layouts: Layouts) -> Iterator[Work]:
-    columns = _changed_columns(base, overlay)
+    changed = _ChangedColumns(base, overlay)
     for file in _files(base, overlay):
         if file.is_removed:
             yield Work("remove", file.path, file.stamp, None)
@@ -96,15 +97,15 @@ def _edited_files(base: Frames, overlay: Overlay, layouts: Layouts) -> Iterator[
             raise SaveError(
                 f"some frames of {os.fsdecode(file.path)!r} got new pixels and others not: set_ndarray() all of them"
             )
-        changes = {tag: new for tag, column in columns.items() if (new := column.at(file.stay)) is not None}
+        changes = changed.at(file.stay)
         keep = base.number[file.stay].tolist() if len(file.stay) < file.frames else None
         if keep is not None:
             refuse_part_of_picture(base.take(np.array(file.stay)))
             # Frame numbers would otherwise mean other frames than before
-            changes[INSTANCE_UID] = [("UI", new_uid().encode())] * len(file.stay)
+            changes = {**changes, INSTANCE_UID: [("UI", new_uid().encode())] * len(file.stay)}
         if changes:
-            edit = _FileEdit(os.path.join(base.files.root, file.path), file.frames, changes, keep)
-            yield Work("replace", file.path, file.stamp, partial(_rewritten, edit, layouts))
+            edit = _FileEdit(os.path.join(base.files.root, file.path), file.frames, changes, layouts, keep)
+            yield Work("replace", file.path, file.stamp, edit)
 
 
 class _File(NamedTuple):
@@ -140,31 +141,36 @@ def _file_of(base: Frames, row: int) -> tuple[bytes, Stamp]:
     return base.files.paths[base.file[row]], Stamp(*base.files.stamps[base.file[row]].tolist())
 
 
-class _ChangedColumn(NamedTuple):
-    """One tag before and after the edits, by row."""
+class _ChangedColumns:
+    """The tags of a table before and after the edits."""
 
-    before: Sequence[Known | None]
-    after: Sequence[Known | None]
+    def __init__(self, base: Frames, overlay: Overlay) -> None:
+        edited = {tag: column for tag, column in overlay.items() if tag >= 0}
+        table = base.with_columns(edited)
+        self._tags = list(edited)
+        self._before, self._after = ([frames.raw_values(tag) for tag in edited] for frames in (base, table))
+        self._codes = [codes.tolist() for _, codes in (*self._before, *self._after)]
+        self._known: dict[tuple[int, ...], Mapping[int, Sequence[Known | None]]] = {}
 
-    def at(self, rows: Sequence[int]) -> list[Known | None] | None:
-        """Return the new values of the rows of one file; None if these are the old ones."""
-        new = [self.after[row] for row in rows]
-        return None if new == [self.before[row] for row in rows] else new
+    def at(self, rows: Sequence[int]) -> Mapping[int, Sequence[Known | None]]:
+        """Return the new values of the rows of one file by tag, without those that are the old ones."""
+        held = tuple([codes[row] for codes in self._codes for row in rows])
+        found = self._known.get(held)  # mostly the same becomes of all files
+        if found is None:
+            found = self._known[held] = self._differing(rows)
+        return found
+
+    def _differing(self, rows: Sequence[int]) -> dict[int, Sequence[Known | None]]:
+        old, new = (
+            [[raws[codes[row]] if codes[row] >= 0 else None for row in rows] for raws, codes in columns]
+            for columns in (self._before, self._after)
+        )
+        return {tag: after for tag, before, after in zip(self._tags, old, new, strict=True) if before != after}
 
 
-def _changed_columns(base: Frames, overlay: Overlay) -> dict[int, _ChangedColumn]:
-    edited = {tag: column for tag, column in overlay.items() if tag >= 0}
-    table = base.with_columns(edited)
-    return {tag: _ChangedColumn(_raw_by_row(base, tag), _raw_by_row(table, tag)) for tag in edited}
-
-
-def _raw_by_row(frames: Frames, tag: int) -> list[Known | None]:
-    raws, codes = frames.raw_values(tag)
-    return [raws[code] if code >= 0 else None for code in codes.tolist()]
-
-
-class _FileEdit(NamedTuple):
-    """What becomes of one file.
+@dataclass(slots=True)
+class _FileEdit:
+    """What becomes of one file; a call gives its new bytes.
 
     Attributes
     ----------
@@ -174,34 +180,38 @@ class _FileEdit(NamedTuple):
         How many it has.
     changes
         By tag one value for each frame that stays.
+    layouts
+        Of the files of this save.
     keep
         Numbers of the frames that stay; None for all.
+    pixels
+        Take the place of the old ones.
     """
 
     path: bytes
     frames: int
     changes: Mapping[int, Sequence[Known | None]]
+    layouts: Layouts
     keep: Sequence[int] | None = None
+    pixels: NewPixels | None = None
 
-
-def _rewritten(edit: _FileEdit, layouts: Layouts, pixels: NewPixels | None = None) -> Iterator[Block]:
-    """Yield the bytes of a file with some elements, frames or all pixels changed."""
-    with Source(edit.path) as source:
-        if pixels is None:
-            source.hold(_SMALL)
-        try:
-            header = layouts.read_header(source)
-            # The stamp says that it is the same file; only what has several frames is worth a second look.
-            is_plain = edit.frames == 1 and NUMBER_OF_FRAMES not in header.elements
-            if not is_plain and len(read_instance(header)) != edit.frames:
-                raise SaveError("it has another number of frames than when it was scanned: rescan()")
-            drop, scrub = (_STALE_MACROS, STALE_PRIVATE) if pixels else ((), ())
-            top = placed(header, edit.frames, edit.changes, keep=edit.keep, drop=drop, scrub=scrub)
-            _check_text(header, top)
-        except (BrokenFileError, SaveError) as error:
-            name = os.fsdecode(edit.path)
-            raise SaveError(f"{name!r} cannot be edited: {error}; restore() drops the edits") from error
-        yield from spliced(source, header, top, pixels=pixels, keep=edit.keep)
+    def __call__(self) -> Iterator[Block]:
+        with Source(self.path) as source:
+            if self.pixels is None:
+                source.hold(_SMALL)
+            try:
+                header = self.layouts.read_header(source)
+                # The stamp says that it is the same file; only what has several frames is worth a second look.
+                is_plain = self.frames == 1 and NUMBER_OF_FRAMES not in header.elements
+                if not is_plain and len(read_instance(header)) != self.frames:
+                    raise SaveError("it has another number of frames than when it was scanned: rescan()")
+                drop, scrub = (_STALE_MACROS, STALE_PRIVATE) if self.pixels else ((), ())
+                top = placed(header, self.frames, self.changes, keep=self.keep, drop=drop, scrub=scrub)
+                _check_text(header, top)
+            except (BrokenFileError, SaveError) as error:
+                name = os.fsdecode(self.path)
+                raise SaveError(f"{name!r} cannot be edited: {error}; restore() drops the edits") from error
+            yield from spliced(source, header, top, pixels=self.pixels, keep=self.keep)
 
 
 def _check_text(header: Header, changes: Mapping[int, Known | None]) -> None:
@@ -304,12 +314,12 @@ def _with_new_pixels(
     described = headers_of({tag: c for tag, c in images.columns.items() if tag >> 16 == _IMAGE}, len(images.frames))
     for uid, rows, held, numbers, own in zip(instances, new, there, keep, changes, strict=True):
         path, stamp = _file_of(base, int(held[0]))
-        edit = _FileEdit(os.path.join(base.files.root, path), len(held), own, numbers)
         bits = int.from_bytes(described[rows[0]][_ALLOCATED][1], "little")
         listed = rows.tolist()
         length = sum(map(images.pixels.nbytes, listed))
         pixels = NewPixels(length, bits, partial(images.blocks, listed, described))
-        yield Work("replace", path, stamp, partial(_rewritten, edit, layouts, pixels), uid)
+        edit = _FileEdit(os.path.join(base.files.root, path), len(held), own, layouts, numbers, pixels)
+        yield Work("replace", path, stamp, edit, uid)
 
 
 def _changes_of(
