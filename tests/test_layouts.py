@@ -153,6 +153,7 @@ def test_a_stretched_layout_is_that_of_a_walk(one, other, syntax):
     expected = walk_layout(second, len(second))
     if found is not None:
         assert parts(found.layout) == parts(expected)
+        assert found.index.tolist() == expected.guard_index.tolist()
     elif one[1] == other[1] and syntax == raw.EXPLICIT:
         was = walk_layout(first, len(first))
         assert (

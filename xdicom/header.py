@@ -69,7 +69,7 @@ class Header:
     layout
         Where the elements before the pixels lie in `buffer`.
     buffer
-        The bytes up to `layout.end`.
+        The bytes up to `layout.end`, at least.
     tail
         Elements behind the pixels, by value.
     fragments

@@ -15,7 +15,6 @@ from .source import Source
 from .walker import UNDEFINED, Layout, NeedMoreError, UnrecognisedError, element_header, header_size
 
 _SIZES, _A_SIZE = 256, 8
-_PROBES = 6
 _MOST_STRETCHED = 16
 
 
@@ -28,31 +27,27 @@ class Template:
         Of a file with a preamble, read as it stands.
     buffer
         The first bytes of that file.
+    index
+        `guard_index` of the layout, where it is known already.
     """
 
-    def __init__(self, layout: Layout, buffer: bytes) -> None:
+    def __init__(self, layout: Layout, buffer: bytes, index: NDArray[np.intp] | None = None) -> None:
         self.layout = layout
-        self.index = layout.guard_index
+        self.index = layout.guard_index if index is None else index
         self.expected = np.frombuffer(buffer, np.uint8)[self.index]
         pixels = layout.pixels
         self.size = pixels.offset + pixels.length if pixels else layout.end
-        step = max(1, len(layout.guards) // _PROBES)
-        spans = [*layout.guards[step::step].tolist(), *layout.guards[-1:].tolist()]
-        self._probes = [(start, buffer[start:stop]) for start, stop in spans]
-        self._whole = self.expected.tobytes()
-
-    def may_fit(self, buffer: bytes) -> bool:
-        """Say whether some element headers are where they should be: a file of another layout seldom passes."""
-        for start, expected in self._probes:
-            if not buffer.startswith(expected, start):
-                return False
-        return len(buffer) >= self.layout.end
+        # Masking all bytes takes less time than picking out those that count.
+        self._mask = np.zeros(layout.end, np.uint8)
+        self._mask[self.index] = 0xFF
+        self._masked = self._held(buffer)
 
     def fits(self, buffer: bytes) -> bool:
         """Say whether a file of the same size begins like one of this layout."""
-        if not self.may_fit(buffer):
-            return False
-        return np.frombuffer(buffer, np.uint8)[self.index].tobytes() == self._whole
+        return len(buffer) >= len(self._mask) and self._held(buffer) == self._masked
+
+    def _held(self, buffer: bytes) -> bytes:
+        return (np.frombuffer(buffer, np.uint8, len(self._mask)) & self._mask).tobytes()
 
     def stretched(self, buffer: bytes, size: int) -> Self | None:
         """Return the template of a file that has the same elements, some of them longer or shorter; None for others.
@@ -60,7 +55,8 @@ class Template:
         `buffer` begins the file, which has `size` bytes. The template is the one that a walk would lead to: each header
         is where the value before it ends, and is the same but for its length.
         """
-        changes = _Stretched(self, buffer).changes()
+        held = _Stretched(self, buffer)
+        changes = held.changes()
         if changes is None or self.size + sum(grown for _, grown in changes) != size:
             return None
         layout = self.layout
@@ -84,15 +80,19 @@ class Template:
                 guards=layout.guards + moved[behind][:, np.newaxis],
             ),
             buffer,
+            held.index,
         )
 
 
 class _Stretched:
-    """A file held against a template whose elements it may have, with values of other lengths."""
+    """A file held against a template whose elements it may have, with values of other lengths.
+
+    `index` becomes the `guard_index` of its layout, if it has one.
+    """
 
     def __init__(self, template: Template, buffer: bytes) -> None:
         self._layout, self._was = template.layout, template.index
-        self._index, self._expected = template.index.copy(), template.expected.copy()
+        self.index, self._expected = template.index.copy(), template.expected.copy()
         self._buffer, self._head = buffer, np.frombuffer(buffer, np.uint8)
 
     def changes(self) -> list[tuple[int, int]] | None:
@@ -100,10 +100,10 @@ class _Stretched:
         found: list[tuple[int, int]] = []
         known = 0
         while len(found) <= _MOST_STRETCHED:
-            end = int(np.searchsorted(self._index, len(self._head)))
-            differs = np.flatnonzero(self._head[self._index[known:end]] != self._expected[known:end])
+            end = int(np.searchsorted(self.index, len(self._head)))
+            differs = np.flatnonzero(self._head[self.index[known:end]] != self._expected[known:end])
             if not differs.size:
-                return found if end == len(self._index) else None
+                return found if end == len(self.index) else None
             change = self._change_at(known + int(differs[0]))
             if change is None:
                 return None
@@ -128,14 +128,14 @@ class _Stretched:
         if decides or is_guarded or _length_in(self._expected[first:behind], implicit) == UNDEFINED:
             return None
         try:
-            new = element_header(self._buffer, int(self._index[first]), implicit)
+            new = element_header(self._buffer, int(self.index[first]), implicit)
         except (NeedMoreError, UnrecognisedError):
             return None
         if new[:2] != (tag, vr):
             return None
-        self._expected[first:behind] = self._head[self._index[first:behind]]
+        self._expected[first:behind] = self._head[self.index[first:behind]]
         grown = new[3] - layout.lengths[place]
-        self._index[behind:] += grown
+        self.index[behind:] += grown
         return place, grown, behind
 
 
@@ -156,12 +156,12 @@ class Layouts:
         """Locate the elements and the pixels of one file; see `header.read_header`."""
         known = self._by_size.get(source.stamp.size, [])
         if known:
-            buffer = source.read(0, max(template.layout.end for template in known))
+            buffer = source.start(max(template.layout.end for template in known))
             for place, template in enumerate(known):
                 if template.fits(buffer):
                     if place:  # the next file probably has it too
                         self._by_size[source.stamp.size] = [template, *known[:place], *known[place + 1 :]]
-                    return Header(template.layout, buffer[: template.layout.end])
+                    return Header(template.layout, buffer)
         stretched = self._stretched(source)
         if stretched is not None:
             self._keep(stretched[1], source.stamp.size)
@@ -175,11 +175,11 @@ class Layouts:
         """Return the header of a file whose elements are those of the last other one, if they are."""
         if self._last is None:
             return None
-        buffer = source.read(0, self._window)
+        buffer = source.start(self._window)
         template = self._last.stretched(buffer, source.stamp.size)
         if template is None:
             return None
-        return Header(template.layout, buffer[: template.layout.end]), template
+        return Header(template.layout, buffer), template
 
     def _keep(self, template: Template, size: int) -> None:
         with self._lock:

@@ -37,7 +37,6 @@ BATCH = 1024
 _FIRST_BATCH = 16  # a few files show how much to read of the others
 _FIRST_WINDOW, _MAX_WINDOW, _PAGE = 16384, 1 << 20, 4096
 _MAX_MISSES = 8
-_GUARDS = 64
 _MAX_TEMPLATES = 16
 _SAMPLES = 0x00280002
 
@@ -82,25 +81,14 @@ class _Template(Template):
 
     def matching(self, opened: Sequence[_Opened]) -> tuple["_Group", list[_Opened]]:
         """Part files of the size of this layout's into those that have it, and others."""
-        end = self.layout.end
-        places = np.array([i for i, file in enumerate(opened) if self.may_fit(file.buffer)], np.intp)
-        varies = np.zeros(end, np.bool_)
-        if not len(places):
-            return _Group([], varies), list(opened)
-        heads = _stacked([opened[i].buffer for i in places], end)
-        while len(places):
-            low, high = heads.min(axis=0), heads.max(axis=0)
-            varies = low != high
-            differs = np.flatnonzero((low[self.index] != self.expected) | (high[self.index] != self.expected))
-            if not len(differs):
-                break
-            some = differs[:_GUARDS]  # behind a value of another length everything differs
-            same = (heads[:, self.index[some]] == self.expected[some]).all(axis=1)
-            places, heads = places[same], heads[same]
-        chosen = set(places.tolist())
-        return _Group([opened[i] for i in sorted(chosen)], varies), [
-            file for i, file in enumerate(opened) if i not in chosen
-        ]
+        matched: list[_Opened] = []
+        left: list[_Opened] = []
+        for file in opened:
+            (matched if self.fits(file.buffer) else left).append(file)
+        if not matched:
+            return _Group([], np.zeros(self.layout.end, np.bool_)), left
+        heads = _stacked([file.buffer for file in matched], self.layout.end)
+        return _Group(matched, heads.min(axis=0) != heads.max(axis=0)), left
 
 
 class _Group(NamedTuple):
@@ -297,11 +285,12 @@ class Scanner:
         offset, length, problem = _plain_location(layout, first)
         start = builder.add_rows([opened.file for opened in group], [0] * count, [offset] * count, [length] * count)
         values = list(constants)
+        buffers = [opened.buffer for opened in group]
         for i in varying:
             if values[i] is not None and layout.lengths[i] <= LONG_VALUE:
                 values[i] = None
                 vr, begin, end = layout.vrs[i], layout.offsets[i], layout.offsets[i] + layout.lengths[i]
-                builder.add_varying(layout.tags[i], start, [(vr, opened.buffer[begin:end]) for opened in group])
+                builder.add_differing(layout.tags[i], vr, start, [buffer[begin:end] for buffer in buffers])
         vr, encoding = _encoding(layout)
         builder.add_constants((*layout.tags, ENCODING), (*layout.vrs, vr), start, count, (*values, encoding))
         problems = [problem] if problem else []

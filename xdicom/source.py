@@ -76,6 +76,10 @@ class Source:
         if self.stamp.size <= most:
             self._content = self.read(0, self.stamp.size)
 
+    def start(self, length: int) -> bytes:
+        """Return at least the first `length` bytes, if there are so many: all of a file that is held."""
+        return self.read(0, length) if self._content is None else self._content
+
     def read(self, offset: int, length: int) -> bytes:
         """Return up to `length` bytes from `offset`; fewer only at the end of the file."""
         length = max(0, min(length, self.stamp.size - offset))  # a header may announce any length

@@ -3,7 +3,10 @@
 They become `Frames` when somebody reads them; nothing is decoded here.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -42,22 +45,21 @@ class Table(NamedTuple):
 
 
 Value = bytes | Ref | None
-# The growing column of one tag: the code of each raw value, and spans of rows as (start, size, one code or many).
-_Spans = list[tuple[int, int, int | list[int]]]
-_Growing = tuple[dict[Raw, int], _Spans]
 # The tags and VRs of elements; and rows that have one value each of all: the first, how many, and the values.
 _Names = tuple[tuple[int, ...], tuple[str, ...]]
 _Block = tuple[int, int, Sequence[Value]]
+# Rows of one tag: the first, how many, the VR, and the value of all or one each; without a VR these have their own.
+_Piece = tuple[int, int, str | None, Value | list[bytes] | list[Raw | None]]
 
 
 class TableBuilder:
-    """The growing table of one series."""
+    """The growing table of one series; no row is given two values of one tag."""
 
     def __init__(self) -> None:
         self.count = 0
         self._parts: list[tuple[Sequence[int], Sequence[int], Sequence[int], Sequence[int]]] = []
-        self._varying: dict[int, list[tuple[int, Sequence[Raw | None]]]] = {}
         self._constant: dict[_Names, list[_Block]] = {}
+        self._varying: dict[int, list[_Piece]] = {}
 
     def add_rows(
         self, files: Sequence[int], numbers: Sequence[int], offsets: Sequence[int], lengths: Sequence[int]
@@ -74,42 +76,46 @@ class TableBuilder:
         """Give `size` rows from `start` one value each of many tags; None gives nothing."""
         self._constant.setdefault((names, vrs), []).append((start, size, values))
 
+    def add_differing(self, tag: int, vr: str, start: int, values: list[bytes]) -> None:
+        """Give the rows from `start` one value each, all of one VR."""
+        self._varying.setdefault(tag, []).append((start, len(values), vr, values))
+
     def add_varying(self, tag: int, start: int, raws: Sequence[Raw | None]) -> None:
-        """Give the rows from `start` one value each."""
-        self._varying.setdefault(tag, []).append((start, raws))
+        """Give the rows from `start` one value each, or none, of any VR."""
+        self._varying.setdefault(tag, []).append((start, len(raws), None, list(raws)))
 
     def finish(self) -> Table:
         """Return the table, in the order of files and frames in them."""
         file, number, offset, length = (_joined(column) for column in zip(*self._parts, strict=True))
-        order = None if (np.diff(file) > 0).all() else np.lexsort((number, file))
-        columns = {tag: _finished(column, self.count, order) for tag, column in self._grown().items()}
-        arrays = (
-            (file, number, offset, length)
-            if order is None
-            else (part[order] for part in (file, number, offset, length))
-        )
-        file, number, offset, length = arrays
+        columns = self._columns()
+        if not (np.diff(file) > 0).all():
+            order = np.lexsort((number, file))
+            file, number, offset, length = (part[order] for part in (file, number, offset, length))
+            columns = {
+                tag: column if column.codes is None else Column(column.values, column.codes[order])
+                for tag, column in columns.items()
+            }
         return Table(file.astype(np.int32), number.astype(np.int32), offset, length, columns)
 
-    def _grown(self) -> dict[int, _Growing]:
+    def _columns(self) -> dict[int, Column]:
         """Put the values of each tag together."""
-        grown: dict[int, _Growing] = {}
+        columns: dict[int, Column] = {}
+        pieces: dict[int, list[_Piece]] = {}
         for names, blocks in self._constant.items():
             spans = _merged([block[:2] for block in blocks])
+            is_all = spans == [(0, self.count)]
             for tag, vr, values in zip(*names, zip(*[block[2] for block in blocks], strict=True), strict=True):
                 first = values[0]
                 if values.count(first) < len(values):
-                    _add_each(grown.setdefault(tag, ({}, [])), blocks, vr, values)
+                    each = [(*block[:2], vr, value) for block, value in zip(blocks, values, strict=True)]
+                    pieces.setdefault(tag, []).extend(piece for piece in each if piece[3] is not None)
+                elif is_all and first is not None:
+                    columns[tag] = Column([(vr, first)])
                 elif first is not None:
-                    index, found = grown.setdefault(tag, ({}, []))
-                    code = index.setdefault((vr, first), len(index))
-                    found += [(start, size, code) for start, size in spans]
-        for tag, parts in self._varying.items():
-            index, found = grown.setdefault(tag, ({}, []))
-            for start, raws in parts:
-                codes = [-1 if raw is None else index.setdefault(raw, len(index)) for raw in raws]
-                found.append((start, len(codes), codes))
-        return grown
+                    pieces.setdefault(tag, []).extend([(*span, vr, first) for span in spans])
+        for tag, varying in self._varying.items():
+            pieces.setdefault(tag, []).extend(varying)
+        return columns | {tag: _column_of(found, self.count) for tag, found in pieces.items()}
 
 
 def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -123,27 +129,27 @@ def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return joined
 
 
-def _add_each(column: _Growing, blocks: Iterable[_Block], vr: str, values: Iterable[Value]) -> None:
-    """Give each block its own value of one tag."""
-    index, spans = column
-    for (start, size, _), value in zip(blocks, values, strict=True):
-        if value is not None:
-            spans.append((start, size, index.setdefault((vr, value), len(index))))
-
-
 def _joined(parts: Sequence[Sequence[int]]) -> NDArray[np.int64]:
     return np.concatenate([np.asarray(part, np.int64) for part in parts])
 
 
-def _finished(column: _Growing, count: int, order: NDArray[np.intp] | None) -> Column:
-    """Return the column of `count` rows, rearranged."""
-    index, spans = column
-    start, size, code = spans[0]
-    if size == count and not isinstance(code, list):
-        return Column(list(index))
-    codes = np.full(count, -1, np.int32)
-    for start, size, code in spans:
-        codes[start : start + size] = code
-    if len(index) == 1 and not codes.any():
-        return Column(list(index))
-    return Column(list(index), codes if order is None else codes[order])
+def _column_of(pieces: list[_Piece], count: int) -> Column:
+    """Return the column of `count` rows."""
+    pieces.sort(key=itemgetter(0))
+    vrs = {piece[2] for piece in pieces}
+    vr = vrs.pop() if len(vrs) == 1 else None
+    listed: list[Hashable] = []
+    for _, size, own, value in pieces:
+        values = value if isinstance(value, list) else [value] * size
+        listed += values if own == vr or own is None else [(own, each) for each in values]
+    index: defaultdict[Hashable, int] = defaultdict(itertools.count().__next__, {None: -1})
+    codes = np.fromiter(map(index.__getitem__, listed), np.int32, len(listed))
+    if len(codes) < count:
+        found, codes = codes, np.full(count, -1, np.int32)
+        place = 0
+        for start, size, _, _ in pieces:
+            codes[start : start + size] = found[place : place + size]
+            place += size
+    del index[None]
+    raws = list(index) if vr is None else [(vr, each) for each in index]
+    return Column(raws) if len(raws) == 1 and not codes.any() else Column(raws, codes)  # type: ignore[arg-type]

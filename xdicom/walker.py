@@ -6,7 +6,7 @@ It opens no file; what it does not recognise it refuses, for `header` to hand to
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +37,7 @@ _SHORT_VRS = "AEASATCSDADSDTFDFLISLOLTPNSHSLSSSTTMUIULUS"
 _NAMES = [*LONG_VRS, *(_SHORT_VRS[i : i + 2] for i in range(0, len(_SHORT_VRS), 2))]
 VRS = {name.encode(): (name, name in LONG_VRS) for name in _NAMES}
 
+_REMEMBERED = 64  # lists of tags: layouts differ in more than these
 _ENDLESS = ("SQ", "UN", "")  # VRs that may have undefined length
 
 _SHORT = struct.Struct("<HH2sH").unpack_from
@@ -247,9 +248,9 @@ class Layout:
         return _Elements(self)
 
     @cached_property
-    def places(self) -> dict[int, int]:
+    def places(self) -> Mapping[int, int]:
         """Index of each tag in the columns; of duplicates the last."""
-        return {tag: i for i, tag in enumerate(self.tags)}
+        return _places(self.tags)
 
     @cached_property
     def offset_array(self) -> NDArray[np.intp]:
@@ -269,6 +270,11 @@ class Layout:
         before = np.cumsum(sizes) - sizes
         found: NDArray[np.intp] = np.arange(sizes.sum()) + np.repeat(starts - before, sizes)
         return found
+
+
+@lru_cache(_REMEMBERED)
+def _places(tags: tuple[int, ...]) -> Mapping[int, int]:
+    return {tag: i for i, tag in enumerate(tags)}
 
 
 class _Elements(Mapping[int, Element]):
