@@ -226,7 +226,7 @@ def test_exception_leaves_the_old_state(
         if where == "scan":
             patch.setattr(catalog_module, "scan_files", failing)
         else:
-            patch.setattr(catalog_module.SeriesTables, "append", failing)
+            patch.setattr(catalog_module.SeriesTables, "exchange", failing)
         with pytest.raises(KeyboardInterrupt):
             catalog.rescan()
     assert instances(catalog) == before

@@ -79,3 +79,23 @@ def test_enhanced(tmp_path: Path) -> None:
     series.set_ndarray(np.zeros_like(series.ndarray()) + 7)
     series.save()
     close_as_scanned(db, tmp_path)
+
+
+def test_tags_and_files_that_come_and_go(tmp_path: Path) -> None:
+    """Of series that lose a tag and get another, lose files, join, go, or change hands."""
+    for name, count in (("a", 4), ("b", 3), ("c", 2), ("d", 2)):
+        make_series(tmp_path / name, count, {"EchoTime": [1, 2]}, name=name)
+    db = xd.database(tmp_path)
+    one, other, third, last = sorted(db.series(), key=lambda each: str(each.SeriesDescription))
+    del one.EchoTime
+    one.ImageComments = "of some files of a series"
+    db.save()
+    other.remove(EchoTime=2)
+    for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID"):
+        one[name] = third[name]
+    last.move_to(other.study)
+    db.save()
+    assert sorted(len(each.frames()) for each in db.series()) == [3, 4, 12]
+    db.series()[0].remove()
+    db.save()
+    close_as_scanned(db, tmp_path)

@@ -400,8 +400,6 @@ class Catalog:
         outcomes: Mapping[int, Outcome],
     ) -> None:
         """Write files and their frames into the catalog in place of those that are gone."""
-        if gone:
-            self._series.drop_files(gone)
         first = self._series.next_file()
         connection.executemany(
             "INSERT INTO file VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -410,8 +408,8 @@ class Catalog:
                 for i, path in enumerate(paths)
             ),
         )
-        for key, table in tables.items():
-            self._series.append(key, table._replace(file=(table.file + first).astype(np.int32)))
+        numbered = {key: table._replace(file=(table.file + first).astype(np.int32)) for key, table in tables.items()}
+        self._series.exchange(gone, numbered)
         self._frames.clear()
 
     # -- answering

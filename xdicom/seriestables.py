@@ -106,16 +106,22 @@ class SeriesTables:
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [*key, len(table.file), *[pack_integers(array) for array in table[:4]]],
         )
-        rows = [
-            (
-                cursor.lastrowid,
-                tag,
-                pack_raws(column.values),
-                None if column.codes is None else pack_integers(column.codes),
-            )
-            for tag, column in sorted(table.columns.items())
-        ]
+        rows = [(cursor.lastrowid, tag, *packed) for tag, packed in _packed(table)]
         self._connection.executemany(f"INSERT INTO {self._value} VALUES (?, ?, ?, ?)", rows)
+
+    def _overwrite(self, series: int, table: Table) -> None:
+        """Write the table of a series in the place of the one that is there: most columns stay what they are."""
+        self._connection.execute(
+            f'UPDATE {self._series} SET (frames, file, number, "offset", length) = (?, ?, ?, ?, ?) WHERE id = ?',
+            [len(table.file), *[pack_integers(array) for array in table[:4]], series],
+        )
+        there = self._connection.execute(f"SELECT tag, raws, codes FROM {self._value} WHERE series = ?", [series])
+        known = {tag: (raws, codes) for tag, raws, codes in there}
+        rows = [(series, tag, *packed) for tag, packed in _packed(table) if known.pop(tag, None) != packed]
+        self._connection.executemany(
+            f"DELETE FROM {self._value} WHERE (series, tag) = (?, ?)", [(series, tag) for tag in known]
+        )
+        self._connection.executemany(f"INSERT OR REPLACE INTO {self._value} VALUES (?, ?, ?, ?)", rows)
 
     def delete(self, key: SeriesKey) -> None:
         """Remove the table of a series; nothing happens where there is none."""
@@ -131,19 +137,24 @@ class SeriesTables:
             table = Table.concat([before, table])
         self.insert(key, table)
 
-    def drop_files(self, gone: set[int]) -> None:
-        """Remove files, and the rows of frames in them."""
+    def exchange(self, gone: set[int], tables: Mapping[SeriesKey, Table]) -> None:
+        """Remove files and the rows of frames in them, and add rows to series, new or not."""
         dropped = np.fromiter(gone, np.int64, len(gone))
-        found = self._connection.execute(f"SELECT patient, study, series, frames, file FROM {self._series}").fetchall()
-        for *parts, count, file in found:
-            lost = np.isin(unpack_integers(file, np.int32, count), dropped)
-            if not lost.any():
-                continue
+        every = f"SELECT id, patient, study, series, frames, file FROM {self._series}"
+        found = [(every, ())] if gone else [(f"{every} WHERE {_IS_KEY}", key) for key in tables]
+        new = dict(tables)
+        for series, *parts, count, file in [row for query in found for row in self._connection.execute(*query)]:
             key = SeriesKey(*parts)
-            table = None if lost.all() else self.read(key)
-            self.delete(key)
-            if table is not None:
-                self.insert(key, table.take(np.flatnonzero(~lost)))
+            lost = np.isin(unpack_integers(file, np.int32, count), dropped)
+            added = [new.pop(key)] if key in new else []
+            if lost.all() and not added:
+                self.delete(key)
+            elif lost.all():
+                self._overwrite(series, added[0])
+            elif (lost.any() or added) and (before := self.read(key)) is not None:
+                self._overwrite(series, Table.concat([before.take(np.flatnonzero(~lost)), *added]))
+        for key, table in new.items():
+            self.insert(key, table)
         self._connection.executemany(f"DELETE FROM {self._file} WHERE id = ?", ((file,) for file in gone))
 
     def drop_unused_files(self) -> list[bytes]:
@@ -176,3 +187,9 @@ class SeriesTables:
         # A placeholder has no file: -1 stays -1.
         file = np.where(table.file < 0, -1, np.searchsorted(numbers, table.file)).astype(np.int32)
         return Frames(files, file, table.number, table.offset, table.length, table.columns)
+
+
+def _packed(table: Table) -> Iterator[tuple[int, tuple[bytes, bytes | None]]]:
+    """Yield the columns of a table by tag, packed."""
+    for tag, column in sorted(table.columns.items()):
+        yield tag, (pack_raws(column.values), None if column.codes is None else pack_integers(column.codes))
