@@ -409,7 +409,8 @@ class Catalog:
             ),
         )
         numbered = {key: table._replace(file=(table.file + first).astype(np.int32)) for key, table in tables.items()}
-        self._series.exchange(gone, numbered)
+        self.generation()  # forgets tables that others changed meanwhile
+        self._series.exchange(gone, numbered, self._frames)
         self._frames.clear()
 
     # -- answering

@@ -220,12 +220,12 @@ class Overlays:
     def settle(self, connection: sqlite3.Connection, layer: Layer, failed: Callable[[bytes], bool]) -> None:
         """Drop the edits of a table that are in its files now; those set aside, or of files that failed, stay."""
         base, now = self._now(layer)
-        _, there = self._stored(layer)
+        digest, there = self._stored(layer)
         kept = np.empty(0, np.intp)
         if there is not None:
             kept = np.arange(there.rows)
             if base is not None and now is not None:
-                source = now[0].find(there)
+                source = kept if digest == now[1] else now[0].find(there)
                 bad = np.array([*(failed(path) for path in base.files.paths), False], bool)[base.file]
                 kept = np.setdiff1d(kept, source[~bad])
         overlay = self._overlay(layer) if kept.size else {}

@@ -25,16 +25,16 @@ _IS_KEY = "(patient, study, series) = (?, ?, ?)"
 
 
 class _Columns(Mapping[int, Column]):
-    """The columns of one series, unpacked when first asked for."""
+    """The columns of one series, unpacked when first asked for; `packed` is how the database holds them."""
 
     def __init__(self, packed: dict[int, tuple[bytes, bytes | None]], count: int) -> None:
-        self._packed, self._count = packed, count
+        self.packed, self._count = packed, count
         self._columns: dict[int, Column] = {}
 
     def __getitem__(self, tag: int) -> Column:
         found = self._columns.get(tag)
         if found is None:
-            raws, codes = self._packed[tag]
+            raws, codes = self.packed[tag]
             values = unpack_raws(raws)
             rows = None if codes is None else unpack_integers(codes, np.int32, self._count)
             if not values or (rows is not None and rows.size and not -1 <= rows.min() <= rows.max() < len(values)):
@@ -43,13 +43,13 @@ class _Columns(Mapping[int, Column]):
         return found
 
     def __contains__(self, tag: object) -> bool:
-        return tag in self._packed
+        return tag in self.packed
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._packed)
+        return iter(self.packed)
 
     def __len__(self) -> int:
-        return len(self._packed)
+        return len(self.packed)
 
 
 class SeriesTables:
@@ -88,9 +88,11 @@ class SeriesTables:
         series, count = row[:2]
         file, number = (unpack_integers(blob, np.int32, count) for blob in row[2:4])
         offset, length = (unpack_integers(blob, np.int64, count) for blob in row[4:6])
+        return Table(file, number, offset, length, _Columns(self._packed_of(series), count))
+
+    def _packed_of(self, series: int) -> dict[int, tuple[bytes, bytes | None]]:
         rows = self._connection.execute(f"SELECT tag, raws, codes FROM {self._value} WHERE series = ?", [series])
-        columns = _Columns({tag: (raws, codes) for tag, raws, codes in rows}, count)
-        return Table(file, number, offset, length, columns)
+        return {tag: (raws, codes) for tag, raws, codes in rows}
 
     def add_files(self, files: Sequence[tuple[bytes, Stamp]]) -> int:
         """Append files (not those of the catalog, which have more columns) and return the number of the first."""
@@ -109,14 +111,14 @@ class SeriesTables:
         rows = [(cursor.lastrowid, tag, *packed) for tag, packed in _packed(table)]
         self._connection.executemany(f"INSERT INTO {self._value} VALUES (?, ?, ?, ?)", rows)
 
-    def _overwrite(self, series: int, table: Table) -> None:
+    def _overwrite(self, series: int, table: Table, held: Frames | None = None) -> None:
         """Write the table of a series in the place of the one that is there: most columns stay what they are."""
         self._connection.execute(
             f'UPDATE {self._series} SET (frames, file, number, "offset", length) = (?, ?, ?, ?, ?) WHERE id = ?',
             [len(table.file), *[pack_integers(array) for array in table[:4]], series],
         )
-        there = self._connection.execute(f"SELECT tag, raws, codes FROM {self._value} WHERE series = ?", [series])
-        known = {tag: (raws, codes) for tag, raws, codes in there}
+        columns = held.columns if held is not None else None
+        known = dict(columns.packed if isinstance(columns, _Columns) else self._packed_of(series))
         rows = [(series, tag, *packed) for tag, packed in _packed(table) if known.pop(tag, None) != packed]
         self._connection.executemany(
             f"DELETE FROM {self._value} WHERE (series, tag) = (?, ?)", [(series, tag) for tag in known]
@@ -137,8 +139,20 @@ class SeriesTables:
             table = Table.concat([before, table])
         self.insert(key, table)
 
-    def exchange(self, gone: set[int], tables: Mapping[SeriesKey, Table]) -> None:
-        """Remove files and the rows of frames in them, and add rows to series, new or not."""
+    def exchange(
+        self, gone: set[int], tables: Mapping[SeriesKey, Table], held: Mapping[SeriesKey, Frames | None]
+    ) -> None:
+        """Remove files and the rows of frames in them, and add rows to series, new or not.
+
+        Parameters
+        ----------
+        gone
+            Numbers of the files.
+        tables
+            The rows.
+        held
+            What is in the database, as far as it was read already.
+        """
         dropped = np.fromiter(gone, np.int64, len(gone))
         every = f"SELECT id, patient, study, series, frames, file FROM {self._series}"
         found = [(every, ())] if gone else [(f"{every} WHERE {_IS_KEY}", key) for key in tables]
@@ -150,7 +164,7 @@ class SeriesTables:
             if lost.all() and not added:
                 self.delete(key)
             elif lost.all():
-                self._overwrite(series, added[0])
+                self._overwrite(series, added[0], held.get(key))
             elif (lost.any() or added) and (before := self.read(key)) is not None:
                 self._overwrite(series, Table.concat([before.take(np.flatnonzero(~lost)), *added]))
         for key, table in new.items():
