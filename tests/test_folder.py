@@ -9,6 +9,7 @@ from faults import FAULTS
 
 from xdicom import folder as folder_module
 from xdicom.folder import PRIVATE_NAME, is_network, list_files, private_folder
+from xdicom.source import Stamp
 
 
 @pytest.fixture(params=[0o022, 0o000, 0o777], ids=["usual", "none", "all"])
@@ -199,3 +200,15 @@ def test_every_place_fault_is_listed_or_passed_over(tmp_path: Path) -> None:
         if name in FAULTS:
             FAULTS[name].make(tmp_path)
     assert all(isinstance(stamp, OSError) for stamp in listed(tmp_path).values())
+
+
+def test_stamps_that_nobody_asks_for_are_left_out(tmp_path: Path) -> None:
+    """Links lead to stamps all the same, for what they lead to has to be looked at."""
+    for name in ("asked", "not"):
+        (tmp_path / name).write_bytes(b"1")
+    (tmp_path / "link").symlink_to("not")
+    os.mkfifo(tmp_path / "pipe")
+    found = dict(list_files(os.fsencode(tmp_path), {b"asked"}))
+    every = listed(tmp_path)
+    assert found == {b"asked": every[b"asked"], b"link": every[b"link"], b"not": None}
+    assert isinstance(every[b"not"], Stamp)

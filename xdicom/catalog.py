@@ -309,7 +309,7 @@ class Catalog:
         paths: list[bytes] = []
         outcomes: dict[int, Outcome] = {}
         present, changed = set(pending), set()
-        for path, stamp in list_files(self.root_bytes):
+        for path, stamp in list_files(self.root_bytes, known):
             present.add(path)
             row = known.get(path)
             failed = isinstance(stamp, OSError)
