@@ -12,8 +12,14 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+    import xdicom as xd
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REQUIRE_ALL = os.environ.get("XDICOM_REQUIRE_ALL", "") not in ("", "0")
@@ -149,6 +155,48 @@ def real_copy(tmp_path: Path) -> Callable[[str], Path]:
         return target
 
     return copy
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[..., "xd.Series"]:
+    """Give a function that writes datasets into a folder and returns the one series in it."""
+    from factories import write
+
+    from xdicom import database
+
+    def open_series(*datasets: "Dataset", syntax: str = "explicit") -> "xd.Series":
+        for number, ds in enumerate(datasets):
+            write(tmp_path / "in" / f"{number}.dcm", ds, syntax)
+        return database(tmp_path / "in").series()[0]
+
+    return open_series
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A series of three images and a text file."""
+    from factories import make_series
+
+    made = make_series(tmp_path / "in", PatientName="Doe^Jane", SeriesDescription="T1")
+    (made.folder / "notes.txt").write_text("no DICOM")
+    return made.folder
+
+
+@pytest.fixture
+def echoes(tmp_path: Path) -> Path:
+    """Two series: one with two echoes, one without."""
+    from factories import AXIAL, make_series
+
+    make_series(tmp_path / "in", dims={"EchoTime": [4.6, 9.2]}, name="a", layout=AXIAL, SeriesDescription="fat T1")
+    make_series(tmp_path / "in", name="b", layout=AXIAL, SeriesNumber=2, SeriesDescription="T2", PatientID="P2")
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """Let go of databases that the frames of an exception hold."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,7 +1,5 @@
 """Facts about which series are taken to differ in flip angle only."""
 
-import gc
-
 import pytest
 from factories import AXIAL, base_dataset, make_enhanced, make_report, make_series, uid
 
@@ -9,14 +7,9 @@ import xdicom as xd
 from xdicom.anglesets import described, flip_angle_sets, passed_over
 from xdicom.errors import RecordError
 
+pytestmark = pytest.mark.usefixtures("collected")
+
 TIMING = {"RepetitionTime": 15.0, "EchoTime": 2.0, "ScanningSequence": "GR"}
-
-
-@pytest.fixture(autouse=True)
-def collected():
-    """Let go of databases that the frames of an exception hold."""
-    yield
-    gc.collect()
 
 
 def add(folder, angle, name="", **options):

@@ -66,10 +66,7 @@ TESTED_WITH = {
     "alike": "infer",
     "access": "lock",
     "changes": "guide",
-    "cli_edit": "cli",
-    "cli_export": "cli",
     "cli_output": "cli",
-    "cli_read": "cli",
     "cli_words": "cli",
     "columns": "tables",
     "errors": "stack",
@@ -100,6 +97,13 @@ TESTED_WITH = {
 def modules() -> list[Path]:
     """Return the source files of the package."""
     return sorted(PACKAGE.rglob("*.py"))
+
+
+def all_files() -> list[Path]:
+    """Return the source files of the package, the tests, the examples and the documentation."""
+    return [
+        path for name in ("xdicom", "tests", "examples", "docs") for path in sorted((REPOSITORY / name).rglob("*.py"))
+    ]
 
 
 def name_of(path: Path) -> str:
@@ -184,13 +188,13 @@ def test_foreign_packages_stay_in_their_modules(path: Path) -> None:
             assert inside or where == "anywhere", f"{dotted} belongs inside a function"
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_modules_are_short(path: Path) -> None:
+@pytest.mark.parametrize("path", all_files(), ids=lambda path: path.stem)
+def test_files_are_short(path: Path) -> None:
     """A file over 500 lines says that a noun is missing."""
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 500
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
+@pytest.mark.parametrize("path", all_files(), ids=lambda path: path.stem)
 def test_functions_are_short(path: Path) -> None:
     """A function over 60 lines says that a noun is missing."""
     assert not [(node.name, code_lines(node)) for node in functions(path) if code_lines(node) > 60]

@@ -1,6 +1,5 @@
 """Facts about xdicom.copying: files written anew with some elements changed, their pixels as they stand."""
 
-import gc
 import os
 from pathlib import Path
 
@@ -15,15 +14,10 @@ import xdicom as xd
 from xdicom import copying
 from xdicom.errors import EditError, SaveError
 
+pytestmark = pytest.mark.usefixtures("collected")
+
 NAMES = ("rider-flip-angles", "ge-fmri-4d", "philips-enhanced-b0", "siemens-enhanced-colour", "ultrasound-palette")
 NAMES += ("xray-angio-compressed", "siemens-mosaic-nine-syntaxes", "molli-enhanced")
-
-
-@pytest.fixture(autouse=True)
-def collected():
-    """Let go of databases that the frames of an exception hold."""
-    yield
-    gc.collect()
 
 
 @pytest.fixture

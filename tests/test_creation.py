@@ -7,16 +7,12 @@ import numpy as np
 import pydicom
 import pytest
 import xarray as xr
+from factories import OBLIQUE
 
 import xdicom as xd
 from xdicom import errors
 
-
-@pytest.fixture(autouse=True)
-def collected():
-    """Let go of databases in memory."""
-    yield
-    gc.collect()
+pytestmark = pytest.mark.usefixtures("collected")
 
 
 def files(folder):
@@ -24,16 +20,32 @@ def files(folder):
     return [pydicom.dcmread(path) for path in sorted(folder.rglob("*.dcm"))]
 
 
-@pytest.mark.parametrize("make", [xd.series, xd.zeros, xd.ones, xd.empty, lambda shape: xd.full(shape, 7)])
-def test_shapes(make):
-    """A shape is (slices, columns, rows), and ndarray gives (columns, rows, slices)."""
-    series = make((4, 5, 6))
-    assert (series.Columns, series.Rows) == (5, 6)
-    assert series.ndarray().shape == (5, 6, 4)
-    assert len(series.slice_location) == 4
+@pytest.mark.parametrize(
+    ("made", "shape"),
+    [
+        (lambda: xd.series((10, 128, 192)), (128, 192, 10)),
+        (lambda: xd.series((10, 128, 192), dtype="mri"), (128, 192, 10)),
+        (lambda: xd.as_series(np.random.default_rng(1).normal(size=(3, 12, 19))), (12, 19, 3)),
+        (lambda: xd.series(np.zeros((3, 12, 19))), (12, 19, 3)),
+        (lambda: xd.as_series(np.zeros((12, 19))), (12, 19, 1)),
+        (lambda: xd.zeros((3, 12, 19)), (12, 19, 3)),
+        (lambda: xd.ones((2, 3, 12, 19)), (12, 19, 6)),
+        (lambda: xd.full((3, 12, 19), 2.5), (12, 19, 3)),
+        (lambda: xd.empty((3, 12, 19)), (12, 19, 3)),
+        (lambda: xd.as_series(np.zeros((12, 19, 3)), dims=("row", "column", "slice")), (19, 12, 3)),
+    ],
+)
+def test_shapes(made, shape):
+    """(n, columns, rows) is n slices of that many columns and rows; dims= names another order."""
+    series = made()
+    assert series.ndarray().shape == shape
+    assert (series.Columns, series.Rows) == shape[:2]
+    assert len(series.slice_location) == len(series.ndarray(dims=("slice_location",), duplicates="first")[0, 0])
 
 
-@pytest.mark.parametrize(("make", "value"), [(xd.zeros, 0), (xd.ones, 1), (lambda s: xd.full(s, 2.5), 2.5)])
+@pytest.mark.parametrize(
+    ("make", "value"), [(xd.zeros, 0), (xd.ones, 1), (lambda s: xd.full(s, 7), 7), (lambda s: xd.full(s, 2.5), 2.5)]
+)
 def test_values(make, value):
     """The pixels have the value that was asked for."""
     assert np.unique(make((2, 3, 4)).ndarray()).tolist() == [value]
@@ -75,6 +87,7 @@ def test_geometry():
     found = xd.zeros((3, 4, 5), affine=affine).affine
     assert np.allclose(found[:3, :2], affine[:3, :2])
     assert np.allclose(np.abs(found[2, 2]), 4)
+    assert np.allclose(xd.zeros((3, 4, 5), affine=OBLIQUE.affine()).affine, OBLIQUE.affine())
 
 
 def test_tags_of_each_level():
@@ -171,3 +184,46 @@ def test_pandas():
     table = xd.zeros((2, 3, 4)).to_pandas("InstanceNumber", "slice_location")
     assert table["InstanceNumber"].tolist() == [1, 2]
     assert table["slice_location"].tolist() == [0.0, 1.0]
+
+
+def test_nothing_is_left_of_a_database_in_memory():
+    """The temporary folder goes with the last record."""
+    series = xd.zeros((1, 2, 2))
+    root = series._store.root
+    array = series.to_xarray()
+    del series
+    gc.collect()
+    assert array.values.shape == (1, 2, 2)
+    del array
+    gc.collect()
+    assert not root.exists()
+
+
+def test_the_guide_database():
+    """The database of the user guide: two patients with a study or two of several series each."""
+    database = xd.database()
+    bond = database.new_patient(PatientName="James Bond")
+    mri, xray = bond.new_study(StudyDescription="MRI"), bond.new_study(StudyDescription="Xray")
+    names = {mri: ["Localizer", "T2w"], xray: ["Chest", "Head"]}
+    for study, descriptions in names.items():
+        for description in descriptions:
+            study.new_series(SeriesDescription=description)
+    scarface = database.new_patient(PatientName="Scarface")
+    scarface.new_study(StudyDescription="MRI").new_series(SeriesDescription="Localizer")
+    assert [str(patient.PatientName.item()) for patient in database.patients()] == ["James Bond", "Scarface"]
+    assert len(database.series()) == 5
+    assert [s.SeriesNumber.item() for s in mri.series()] == [1, 2]
+    assert database.series(SeriesDescription="Head")[0].study == xray
+    assert database.series(SeriesDescription="Head")[0].PatientName == "James Bond"
+    with pytest.raises(errors.EditError, match="already"):
+        database.new_patient(PatientID=bond.PatientID.item())
+
+
+def test_empty_series_survive_a_save(tmp_path):
+    """New records without images stay, unsaved, when a database in memory moves into a folder."""
+    study = xd.database().new_patient(PatientName="A").new_study()
+    full, empty = study.new_series(SeriesDescription="full"), study.new_series(SeriesDescription="empty")
+    full.set_ndarray(np.ones((2, 3, 1)))
+    study.database.save(tmp_path / "out")
+    assert [s.SeriesDescription.item() for s in study.database.series()] == ["full", "empty"]
+    assert "empty, unsaved" in repr(empty)

@@ -1,7 +1,6 @@
 """Facts about records as a user meets them: reading tags, filters and order, arrays, new records, other objects."""
 
 import copy
-import gc
 import os
 import pickle
 import threading
@@ -13,20 +12,13 @@ import pytest
 from conftest import folder_hash
 from factories import (
     OBLIQUE,
-    make_enhanced,
-    make_image,
-    make_presentation_state,
-    make_report,
     make_series,
-    make_structure_set,
     uid,
 )
 from pydicom.tag import Tag
 
 import xdicom as xd
 from xdicom.errors import (
-    CatalogError,
-    EditError,
     NotOneValueError,
     PixelError,
     RecordError,
@@ -35,12 +27,7 @@ from xdicom.errors import (
     XdicomError,
 )
 
-
-@pytest.fixture(autouse=True)
-def collected():
-    """Let go of databases that the frames of an exception hold."""
-    yield
-    gc.collect()
+pytestmark = pytest.mark.usefixtures("collected")
 
 
 @pytest.fixture
@@ -469,163 +456,7 @@ def test_set_xarray_is_lazy_until_then(database):
     assert len(seen) == count == 1
 
 
-def test_the_guide_database():
-    """The database of the user guide: two patients with a study or two of several series each."""
-    database = xd.database()
-    bond = database.new_patient(PatientName="James Bond")
-    mri, xray = bond.new_study(StudyDescription="MRI"), bond.new_study(StudyDescription="Xray")
-    names = {mri: ["Localizer", "T2w"], xray: ["Chest", "Head"]}
-    for study, descriptions in names.items():
-        for description in descriptions:
-            study.new_series(SeriesDescription=description)
-    scarface = database.new_patient(PatientName="Scarface")
-    scarface.new_study(StudyDescription="MRI").new_series(SeriesDescription="Localizer")
-    assert [str(patient.PatientName.item()) for patient in database.patients()] == ["James Bond", "Scarface"]
-    assert len(database.series()) == 5
-    assert [s.SeriesNumber.item() for s in mri.series()] == [1, 2]
-    assert database.series(SeriesDescription="Head")[0].study == xray
-    assert database.series(SeriesDescription="Head")[0].PatientName == "James Bond"
-    with pytest.raises(EditError, match="already"):
-        database.new_patient(PatientID=bond.PatientID.item())
-
-
-def test_empty_series_survive_a_save(tmp_path):
-    """New records without images stay, unsaved, when a database in memory moves into a folder."""
-    study = xd.database().new_patient(PatientName="A").new_study()
-    full, empty = study.new_series(SeriesDescription="full"), study.new_series(SeriesDescription="empty")
-    full.set_ndarray(np.ones((2, 3, 1)))
-    study.database.save(tmp_path / "out")
-    assert [s.SeriesDescription.item() for s in study.database.series()] == ["full", "empty"]
-    assert "empty, unsaved" in repr(empty)
-
-
-# Creation (S12) ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("made", "shape"),
-    [
-        (lambda: xd.series((10, 128, 192)), (128, 192, 10)),
-        (lambda: xd.series((10, 128, 192), dtype="mri"), (128, 192, 10)),
-        (lambda: xd.as_series(np.random.default_rng(1).normal(size=(3, 12, 19))), (12, 19, 3)),
-        (lambda: xd.series(np.zeros((3, 12, 19))), (12, 19, 3)),
-        (lambda: xd.as_series(np.zeros((12, 19))), (12, 19, 1)),
-        (lambda: xd.zeros((3, 12, 19)), (12, 19, 3)),
-        (lambda: xd.ones((2, 3, 12, 19)), (12, 19, 6)),
-        (lambda: xd.full((3, 12, 19), 2.5), (12, 19, 3)),
-        (lambda: xd.empty((3, 12, 19)), (12, 19, 3)),
-        (lambda: xd.as_series(np.zeros((12, 19, 3)), dims=("row", "column", "slice")), (19, 12, 3)),
-    ],
-)
-def test_shapes(made, shape):
-    """(n, columns, rows) is n slices of that many columns and rows; dims= names another order."""
-    series = made()
-    assert series.ndarray().shape == shape
-    assert (series.Columns, series.Rows) == shape[:2]
-    assert len(series.slice_location) == len(series.ndarray(dims=("slice_location",), duplicates="first")[0, 0])
-
-
-def test_values_of_full():
-    """full, zeros and ones hold their value."""
-    assert (xd.full((2, 3, 4), 7).ndarray() == 7).all()
-    assert np.allclose(xd.full((2, 3, 4), 2.5).ndarray(), 2.5)
-    assert (xd.ones((2, 3, 4)).ndarray() == 1).all()
-    assert not xd.zeros((2, 3, 4)).ndarray().any()
-
-
-def test_spacing_and_affine():
-    """New slices lie where spacing or affine says."""
-    assert np.allclose(xd.zeros((3, 4, 5), spacing=(1.5, 2.0, 4.0)).affine, np.diag([1.5, 2, 4, 1]))
-    affine = OBLIQUE.affine()
-    assert np.allclose(xd.zeros((3, 4, 5), affine=affine).affine, affine)
-
-
-def test_other_kinds_of_images():
-    """Only MR images can be made."""
-    with pytest.raises(EditError, match="MRImage"):
-        xd.series((2, 3, 4), dtype="CTImage")
-
-
-def test_nothing_is_left_of_a_database_in_memory():
-    """The temporary folder goes with the last record."""
-    series = xd.zeros((1, 2, 2))
-    root = series._store.root
-    array = series.to_xarray()
-    del series
-    gc.collect()
-    assert array.values.shape == (1, 2, 2)
-    del array
-    gc.collect()
-    assert not root.exists()
-
-
-# Other objects and broken files (S16) ------------------------------------------------------------------------------
-
-
-def test_objects_without_pixels(tmp_path):
-    """Reports and the like are browsable; asking for their pixels says what they are."""
-    make_report(tmp_path / "sr.dcm", SeriesInstanceUID=uid("sr"))
-    make_presentation_state(tmp_path / "pr.dcm", SeriesInstanceUID=uid("pr"))
-    make_structure_set(tmp_path / "rt.dcm", SeriesInstanceUID=uid("rt"))
-    database = xd.database(tmp_path)
-    assert sorted(database.Modality) == ["PR", "RTSTRUCT", "SR"]
-    kinds = {"SR": "Basic Text SR", "PR": "Grayscale Softcopy Presentation State", "RTSTRUCT": "RT Structure Set"}
-    for series in database.series():
-        for ask in (series.ndarray, series.to_xarray):
-            with pytest.raises(PixelError, match=kinds[series.Modality.item()]):
-                ask()
-
-
-def test_reports_beside_images(tmp_path):
-    """A report in the folder or series of images does not keep these from being read."""
-    made = make_series(tmp_path, slices=2)
-    make_report(tmp_path / "sr.dcm", SeriesInstanceUID=uid("series", "a"))
-    database = xd.database(tmp_path)
-    assert len(database.series()) == 1
-    assert np.array_equal(database.series()[0].ndarray(), made.stored.transpose(2, 1, 0))
-
-
-def test_broken_and_foreign_files(tmp_path):
-    """Broken files are listed, foreign ones counted, and the good ones are there."""
-    made = make_series(tmp_path, slices=2)
-    (tmp_path / "broken.dcm").write_bytes(made.files[0].read_bytes()[:500])
-    (tmp_path / "notes.txt").write_text("not DICOM")
-    (tmp_path / "empty").touch()
-    database = xd.database(tmp_path)
-    assert len(database.frames()) == 2
-    assert [problem.path for problem in database.problems()] == ["broken.dcm"]
-    assert "(2 not DICOM, 1 broken: see problems())" in repr(database)
-
-
-def test_images_without_geometry(tmp_path):
-    """Where there is no geometry, affine says so and the dim is "frame"."""
-    make_image(tmp_path / "a.dcm", np.ones((4, 5), "u1"))
-    series = xd.database(tmp_path).series()[0]
-    assert series.to_xarray().dims == ("frame", "row", "column")
-    with pytest.raises(XdicomError):
-        series.affine  # noqa: B018 - reading it is the point
-
-
-def test_enhanced_files_read_like_classic_ones(tmp_path):
-    """Tags of functional groups are columns, and dims."""
-    made = make_enhanced(tmp_path / "e.dcm", dims={"EffectiveEchoTime": [5.0, 10.0]})
-    series = xd.database(tmp_path).series()[0]
-    assert (series.EchoTime, series.FlipAngle) == ([5, 10], 12)
-    found = series.ndarray(dims=("SliceLocation", "EchoTime"))
-    assert np.array_equal(found, made.values.transpose(3, 2, 1, 0))
-    assert np.allclose(series.affine, OBLIQUE.affine())
-
-
-def test_folders(tmp_path):
-    """A folder that is not there, or is a file, raises; an empty one is an empty database."""
-    with pytest.raises(CatalogError, match="no folder"):
-        xd.database(tmp_path / "nowhere")
-    (tmp_path / "file").touch()
-    with pytest.raises(CatalogError, match="no folder"):
-        xd.database(tmp_path / "file")
-    database = xd.database(tmp_path)
-    assert database.patients() == []
-    assert "no DICOM here" in repr(database)
+# The folder -------------------------------------------------------------------------------------------------------
 
 
 def test_rescan(database, folder):

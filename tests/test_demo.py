@@ -1,6 +1,5 @@
 """Facts about the demo: the main job from DICOM through a lazy array to DICOM again."""
 
-import gc
 import shutil
 import sys
 
@@ -16,16 +15,11 @@ from xdicom.demo import compare, run_demo, t1_map
 from xdicom.errors import CatalogError, RecordError, SaveError
 from xdicom.phantom import TISSUES, Phantom
 
+pytestmark = pytest.mark.usefixtures("collected")
+
 SMALL = Phantom(columns=32, rows=40, slices=6, flip_angles=(3.0, 6.0, 12.0, 20.0))
 GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "FrameOfReferenceUID")
 PNG = b"\x89PNG\r\n\x1a\n"
-
-
-@pytest.fixture(autouse=True)
-def collected():
-    """Let go of databases that the frames of an exception hold."""
-    yield
-    gc.collect()
 
 
 class Run:

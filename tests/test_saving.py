@@ -1,7 +1,6 @@
 """Facts about xdicom.saving: records as DICOM files in another folder, all of them or none."""
 
 import errno
-import gc
 import os
 import shutil
 
@@ -15,12 +14,7 @@ import xdicom as xd
 from xdicom import saving
 from xdicom.errors import SaveError
 
-
-@pytest.fixture(autouse=True)
-def collected():
-    """Let go of databases that the frames of an exception hold."""
-    yield
-    gc.collect()
+pytestmark = pytest.mark.usefixtures("collected")
 
 
 def files(folder):
