@@ -71,7 +71,6 @@ TESTED_WITH = {
     "columns": "tables",
     "errors": "stack",
     "exporting": "csvs",
-    "flushing": "journal",
     "identity": "edits",
     "imagery": "frames",
     "imagetypes": "attributes",

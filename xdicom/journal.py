@@ -18,7 +18,7 @@ from typing import NamedTuple
 from .catalog import Catalog
 from .edits import Edits, Layer
 from .errors import SaveError
-from .flushing import flushed
+from .flushing import EarlyWriting, flushed
 from .folder import PRIVATE_NAME
 from .freeing import Freeing
 from .instance import uid_hash
@@ -210,19 +210,20 @@ class Journal:
         rows: list[_Row] = []
         starts: dict[int, Start] = {}
         kept = count = 0
-        for number, (work, before, temp) in enumerate(zip(works, found, temps, strict=True), 1):
-            if work.content is None:
-                rows.append(_Row(work.path, b"", work.action, work.instance, b"", work.stamp, _NO_STAMP))
-            else:
-                new = write_temporary(temp, work.content(), before, instead_of=work.path)
-                name = temp.removeprefix(self._private)
-                rows.append(_Row(work.path, name, work.action, work.instance, new.checksum, work.stamp, new.stamp))
-                kept += len(new.start)
-                if new.start and kept <= _MOST_KEPT:
-                    starts[count] = new.stamp, new.start
-                count += 1
-            if progress:
-                progress(number, len(works))
+        with EarlyWriting() as early:
+            for number, (work, before, temp) in enumerate(zip(works, found, temps, strict=True), 1):
+                if work.content is None:
+                    rows.append(_Row(work.path, b"", work.action, work.instance, b"", work.stamp, _NO_STAMP))
+                else:
+                    new = write_temporary(temp, work.content(), before, instead_of=work.path, close=early.close)
+                    name = temp.removeprefix(self._private)
+                    rows.append(_Row(work.path, name, work.action, work.instance, new.checksum, work.stamp, new.stamp))
+                    kept += len(new.start)
+                    if new.start and kept <= _MOST_KEPT:
+                        starts[count] = new.stamp, new.start
+                    count += 1
+                if progress:
+                    progress(number, len(works))
         return rows, starts
 
     def _flush_and_scan(self, rows: Sequence[_Row], starts: Mapping[int, Start], folders: Collection[Path]) -> Scan:

@@ -6,7 +6,7 @@ Why a file is written, and when it may go to its place, is known in `journal`.
 import os
 import stat
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from .errors import SaveError
@@ -31,7 +31,9 @@ class Temporary(NamedTuple):
     start: bytes
 
 
-def write_temporary(path: bytes, blocks: Iterable[Block], before: Status, *, instead_of: bytes) -> Temporary:
+def write_temporary(
+    path: bytes, blocks: Iterable[Block], before: Status, *, instead_of: bytes, close: Callable[[int, int], None]
+) -> Temporary:
     """Write a new file with the owner and mode of the one that it will replace, if any.
 
     Parameters
@@ -42,6 +44,8 @@ def write_temporary(path: bytes, blocks: Iterable[Block], before: Status, *, ins
         Status of the one that it will replace.
     instead_of
         The place that it is for; named in errors.
+    close
+        Closes the file, which is open under the first number and has the second as its size.
 
     Raises
     ------
@@ -62,7 +66,7 @@ def write_temporary(path: bytes, blocks: Iterable[Block], before: Status, *, ins
         if before is not None and owner_of(status) != owner_of(before):
             _give_owner(descriptor, status, before, instead_of)
     finally:
-        os.close(descriptor)
+        close(descriptor, size)
     if status.st_size != size:
         raise SaveError(f"of {os.fsdecode(instead_of)!r} {status.st_size} bytes were written, expected {size}")
     return Temporary(Stamp.of(status), checksum.to_bytes(4, "little"), start)

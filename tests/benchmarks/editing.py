@@ -71,7 +71,7 @@ def _edited(folder: Path) -> float:
         db.PatientName = "Anonymous^A"
         db.save()
 
-    settle()
+    settle(folder.parent)
     try:
         return timed(edit)
     finally:
@@ -88,7 +88,7 @@ def _edited_by_pydicom(folder: Path) -> float:
             dataset.PatientName = "Anonymous^A"
             dataset.save_as(path)
 
-    settle()
+    settle(folder.parent)
     return timed(edit)
 
 
@@ -104,7 +104,7 @@ def _written(contents: list[bytes], folder: Path) -> float:
         with flushing.flushed(names, folder):
             pass
 
-    settle()
+    settle(folder.parent)
     return timed(write)
 
 
@@ -144,7 +144,7 @@ def _replaced(folder: Path, values: np.ndarray) -> float:
         series.set_ndarray(values)
         series.save()
 
-    settle()
+    settle(folder.parent)
     try:
         time_taken = timed(replace)
         np.testing.assert_array_equal(series.ndarray(), values)
