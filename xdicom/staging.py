@@ -29,7 +29,7 @@ from .writer import flush_directory
 
 Progress = Callable[[int, int], None]
 _CHUNK_BYTES = 16 << 20
-_RUN_BYTES = 4 << 20  # what stays in the cache of a core while it is laid out, measured and written
+_RUN_BYTES = 2 << 20  # what stays in the cache of a core while it is laid out, measured and written
 _SAMPLE = 4096
 _LINES_AT_ONCE = 8192
 _WORD = np.dtype(np.uint64)
