@@ -133,7 +133,10 @@ def test_a_file_that_cannot_be_closed_is_not_saved(tmp_path, monkeypatch):
     made = make_series(tmp_path / "in", 3, shape=(200, 180))
     before = folder_hash(made.folder)
 
-    def failing(_):
+    close_all = flushing._close_all
+
+    def failing(descriptors):
+        close_all(descriptors)
         raise OSError(errno.EIO, "not written")
 
     with xd.database(made.folder) as database:

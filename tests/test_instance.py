@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from encapsulations import NEXT, encapsulated, extended, rle, rle_halves
 from factories import base_dataset, make_enhanced, make_report, make_series, set_pixels, uid, write
-from faults import FAULTS, NEXT, encapsulated, extended, rle, rle_halves
+from faults import FAULTS
 from headers import read
 from pydicom.dataset import Dataset
 from pydicom.uid import RLELossless
